@@ -28,13 +28,15 @@ class PostgresTable implements check.CheckedTable {
 
   /**
    * A row that a trigger logged inside a savepoint has the number of the subtransaction, as its row of the log has. A call outside of the savepoint
-   * leaves another one there: only `xid` would tell, and the row has none.
+   * leaves another one there: only `xid` would tell, and the row has none. The trigger writes the key as JSON has it: a char(n) with its
+   * spaces, a time with a T.
    */
   async readPage(after: string | undefined): Promise<readonly check.TableRow[]> {
     const { name, log, key, oldest } = this.#table;
     const { rows } = await this.#connection.client.query<PageRow>(
       `SELECT page.key::text AS key, page.transaction < $1::xid8 OR EXISTS (
-         SELECT FROM ${log} l WHERE l.object_type = $2 AND l.object_id = page.key::text AND (l.xmin = page.own OR l.xid::xid = page.own)
+         SELECT FROM ${log} l WHERE l.object_type = $2 AND l.object_id IN (page.key::text, to_jsonb(page.key) #>> '{}')
+           AND (l.xmin = page.own OR l.xid::xid = page.own)
        ) AS is_logged
        FROM (
          SELECT w.${key} AS key, w.xmin AS own, ${wholeTransaction("w.xmin")} AS transaction FROM ${name} w

@@ -53,6 +53,29 @@ test("SQL-12: the check finds a write of PostgreSQL that logged nothing under it
   expect(await checkContacts(postgres.url, ["--after", "3"])).toMatchObject({ bypassed: ["4400"] });
 });
 
+test("SQL-12: the check knows keys as the trigger of the kit writes them, and as an application does", async () => {
+  const keys = [
+    ["char", "char(10)", "ab"],
+    ["timestamptz", "timestamptz", "2026-07-01 12:00:00.5+00"],
+    ["numeric", "numeric(6, 2)", "7"],
+  ];
+  for (const [name, type, value] of keys) {
+    await inPostgres.query(`CREATE TABLE by_${name} (id ${type} PRIMARY KEY, account_id text DEFAULT 'kit')`);
+    const insert = `INSERT INTO by_${name} (id) VALUES ('${value}')`;
+    const log = "SELECT tidegate_log('kit', 'contact', id::text, 'created', '{}')";
+    await inPostgres.query(`BEGIN; ${insert}; ${log} FROM by_${name}; COMMIT`);
+    const args = ["--table", `by_${name}`];
+    expect(await checkContacts(postgres.url, args), name).toMatchObject({ bypassed: [] });
+    const trigger = `AFTER INSERT OR UPDATE OR DELETE ON by_${name} FOR EACH ROW EXECUTE FUNCTION`;
+    await inPostgres.query(`CREATE TRIGGER logged ${trigger} tidegate_log_row('contact', 'account_id', 'id')`);
+    await inPostgres.query(`UPDATE by_${name} SET account_id = 'other'`);
+    expect(await checkContacts(postgres.url, args), name).toMatchObject({ exitCode: 0, bypassed: [] });
+    await inPostgres.query(`ALTER TABLE by_${name} DISABLE TRIGGER logged`);
+    await inPostgres.query(`UPDATE by_${name} SET account_id = 'kit'`);
+    expect((await checkContacts(postgres.url, args)).bypassed, name).toHaveLength(1);
+  }
+});
+
 test("SQL-12: the check pages through a table of MariaDB by numbers beyond those of JavaScript", async () => {
   const first = 9_007_199_254_740_993n;
   const id = (n: number): string => String(first + BigInt(n));
