@@ -103,6 +103,11 @@ export class RowsLost extends SourceRefused {
 /** @throws SourceRefused that does not quote the URL: it contains a password. */
 export function checkUrl(text: string, protocols: readonly string[]): void {
   const url = URL.parse(text);
+  if (!url && protocols.some((protocol) => text.startsWith(`${protocol}//`))) {
+    throw new SourceRefused(
+      "the URL of the database cannot be read: percent-encode special characters of the user, password and name, e.g. %23 for #, %2F for /, %3F for ?",
+    );
+  }
   if (!url || !protocols.includes(url.protocol)) {
     throw new SourceRefused(
       `the URL of the database must begin with ${protocols.map((each) => `${each}//`).join(" or ")}`,
