@@ -14,7 +14,7 @@ import type { openDatabase } from "./open-database.ts";
 import { type BegunPage, pageNumber, parseProgress, type Progress, refuseAnotherDatabase } from "./progress.ts";
 import { mappedColumns, mappingOf } from "./row-mapping.ts";
 import type { RowPublisher } from "./row-publisher.ts";
-import type { ShardStatus } from "./shard-status.ts";
+import { parseShardStatus, type ShardStatus } from "./shard-status.ts";
 import type { Shard } from "./shards.ts";
 import { LeaseEnded } from "../leases/lease-ended.ts";
 import { Waiting } from "../leases/waiting.ts";
@@ -60,8 +60,9 @@ export class ShardReader {
   /** Undefined: no read has ended yet, so rows that are written now may be before the first one. */
   #state: ShardStatus["state"] | undefined;
   #lastError: ShardStatus["lastError"];
-  /** By `performance.now()`: everything that was visible then is published. */
+  /** By `performance.now()`: everything that was visible then is published. Of the reader before this one, once the store is read. */
   #caughtUpAt = performance.now();
+  #isLagContinued = false;
   #isCaughtUp = false;
   /** By `performance.now()`: the last read has found everything that was visible then. Undefined where it may not. */
   #allFoundAt: number | undefined;
@@ -195,8 +196,16 @@ export class ShardReader {
   }
 
   async #read(): Promise<Progress | undefined> {
-    const { progress } = await this.#options.store.read(this.#options.shard.name);
+    const { progress, status } = await this.#options.store.read(this.#options.shard.name);
+    if (!this.#isLagContinued) this.#continueLag(status);
     return progress === undefined ? undefined : parseProgress(progress);
+  }
+
+  /** Or a process that restarts often would never report a long one. */
+  #continueLag(stored: string | undefined): void {
+    this.#isLagContinued = true;
+    const status = stored === undefined ? undefined : parseShardStatus(stored);
+    if (status) this.#caughtUpAt -= status.lagMs + Math.max(0, Date.now() - status.at);
   }
 
   async #readUntilReached(): Promise<Progress | undefined> {

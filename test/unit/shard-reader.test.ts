@@ -213,6 +213,24 @@ test("SQL-9: a shard has no state before its first read has ended: rows of that 
   await eventually(() => reader.status?.state === "live");
 });
 
+test("SQL-9: a reader continues the lag of the one before it, until it has caught up", async () => {
+  const stage = newStage();
+  const status = { state: "refused", lagMs: 5_000, at: Date.now() - 60_000 };
+  for (const lease of await stage.store.takeLeases([shard.name], "one")) {
+    await stage.store.save(lease, { status: JSON.stringify(status) });
+  }
+  let isAway = true;
+  const reader = await startShardReader(stage, shard, async () => {
+    if (isAway) throw new Error("away");
+    return databaseOf([[1]]);
+  });
+  await eventually(() => reader.status !== undefined);
+  expect(reader.status?.lagMs).toBeGreaterThanOrEqual(65_000);
+  isAway = false;
+  await eventually(() => reader.status?.lagMs === 0);
+  expect(stage.published).toEqual(["1"]);
+});
+
 test.each([
   { isPart: false, lagMs: 2_000 },
   { isPart: true, lagMs: 6_000 },
