@@ -68,8 +68,6 @@ export async function openPostgresTable(url: string, names: check.CheckedNames):
   const connection = await connectPostgres({ url, name: "tidegate check" });
   try {
     const { client } = connection;
-    // Without it a table that grew fast may be read from its start for each page.
-    await client.query("SET enable_seqscan = off");
     const [name, log] = [quoted(names.table), quoted(names.log)];
     await refuseUnlessReadable(client, names);
     const { rows } = await client.query<{ oldest: string }>(

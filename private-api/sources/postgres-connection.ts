@@ -9,7 +9,14 @@ export interface PostgresConnection {
   socket: Socket;
 }
 
-/** A read-only session, whose statements end in time. The caller destroys the socket. */
+/** With it PgBouncer refuses settings that it does not pass on. */
+const protocolViolation = "08P01";
+
+/**
+ * A read-only session, whose statements end in time, and use an index where there is one: a table that grew fast may be read from its start
+ * otherwise. The caller destroys the socket.
+ * @throws SourceRefused where a pooler does not take the settings; any other error may pass
+ */
 export async function connectPostgres({
   url,
   name,
@@ -27,7 +34,8 @@ export async function connectPostgres({
     query_timeout: timeouts.queryMs,
     idle_in_transaction_session_timeout: timeouts.statementMs,
     keepAlive: true,
-    options: "-c default_transaction_read_only=on",
+    // Not by SET: it would stay in the session of a pooler, where applications get it, too.
+    options: "-c default_transaction_read_only=on -c enable_seqscan=off",
   });
   // Calls that are under way fail by themselves.
   client.on("error", () => undefined);
@@ -39,6 +47,12 @@ export async function connectPostgres({
     );
   } catch (error) {
     socket.destroy();
+    const { code, message } = error as { code?: string; message?: string };
+    if (code === protocolViolation && message?.includes("unsupported startup parameter")) {
+      throw new contract.SourceRefused(
+        `a pooler is in between (${message}): name the server itself, or set ignore_startup_parameters = options,statement_timeout,idle_in_transaction_session_timeout in PgBouncer`,
+      );
+    }
     throw error;
   }
   return { client, socket };

@@ -218,8 +218,6 @@ export async function openPostgres(options: PostgresOptions): Promise<contract.D
   const connection = await connectPostgres(options);
   try {
     const { client } = connection;
-    // Without it a table that grew fast may be read from its start.
-    await client.query("SET enable_seqscan = off");
     const table = await checkPostgresTable(client, options);
     if (options.notify !== undefined) await client.query(`LISTEN "${options.notify}"`);
     return new PostgresDatabase(connection, table, options.columns);
