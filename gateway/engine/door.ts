@@ -123,8 +123,12 @@ function receiveArrival(
   if (lastOf(url, "EIO") !== engineProtocol) {
     return refuse({ status: 400, reason: `this server speaks Engine.IO ${engineProtocol} (EIO=${engineProtocol})` });
   }
-  if (lastOf(url, "transport") === "polling" && !transports.includes("polling")) {
-    return refuse({ status: 400, reason: pollingIsOff, readableBy: headers.origin });
+  if (lastOf(url, "transport") === "polling") {
+    if (!transports.includes("polling"))
+      return refuse({ status: 400, reason: pollingIsOff, readableBy: headers.origin });
+    // A page of any origin may run its answers, and its forms hide bytes and packets from those that count them.
+    if (lastOf(url, "j") !== undefined)
+      return refuse({ status: 400, reason: "polling by JSON-P (j) is not supported" });
   }
   requestTimes.set(request, performance.now());
   onArrival({

@@ -26,6 +26,23 @@ async function upgradePolling(sid: string): Promise<Socket> {
   return socket;
 }
 
+test("CON-14: polling by JSON-P, which a page of any origin could read, is refused with 400", async () => {
+  for (const query of [
+    "transport=polling&j=0",
+    "j=&transport=polling",
+    "transport=polling&j=0&j=1",
+    "%6a=0&transport=polling",
+  ]) {
+    const answer = await fetch(`${url}/socket.io/?EIO=4&${query}`);
+    expect([query, answer.status, await answer.text()]).toEqual([query, 400, "polling by JSON-P (j) is not supported"]);
+  }
+  // Once a connection is open the parameter changes nothing.
+  const { sid } = await pollingSession(url);
+  const polled = poll(url, `${sid}&j=0`);
+  await post(url, sid, '421["no.route",1]');
+  expect(await polled).toMatch(/^431\[/);
+});
+
 test("LIM-9: a polling request of more than 64 KiB is refused until the session begins", async () => {
   const { sid } = await openPolling(url);
   const answer = await post(url, sid, `40${JSON.stringify({ token: "x".repeat(70_000) })}`);
