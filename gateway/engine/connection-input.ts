@@ -142,7 +142,7 @@ export class ConnectionInput {
     for (let at = payload.indexOf(pollingSeparator); at !== -1; at = payload.indexOf(pollingSeparator, at + 1)) {
       if (++packets > maxPackets) return "packets";
     }
-    const flood = this.#budget.takeBytes(payload.length, performance.now());
+    const flood = this.#budget.takeBytes(Buffer.byteLength(payload), performance.now());
     // Unlike a socket, the request cannot be read later.
     return flood ?? (this.#budget.pauseMs > 0 ? "bytes" : undefined);
   }

@@ -59,17 +59,31 @@ test("LIM-9: a polling request with twenty-one packets ends its connection", asy
   expect(await metric('floods_total{cause="packets"}')).toBe(before + 1);
 });
 
+/** Of 60,000 bytes each; a character of the second one has three. */
+const texts = ["x", "\u6f22"].map((character) => character.repeat(60_000 / Buffer.byteLength(character)));
+
+test("LIM-9: a polling connection that sends more than 64 KiB in several requests before its session is cut", async () => {
+  for (const text of texts) {
+    const { sid } = await openPolling(url);
+    const before = await metric('floods_total{cause="entering"}');
+    for (let i = 0; i < 2; i++) await post(url, sid, `6${text}`).catch(() => undefined);
+    expect(await metric('floods_total{cause="entering"}')).toBe(before + 1);
+  }
+});
+
 test("LIM-10: past twice 64 KiB at a rate of 64 KiB a second a polling connection is cut", async () => {
   const slow = await startFleet({
     environment: { GATEWAY_MESSAGES_PER_SECOND: "1", GATEWAY_TRANSPORTS: "websocket,polling" },
   });
   onTestFinished(() => slow.stop());
   const [at = ""] = slow.urls;
-  const event = `42["doc.open",${JSON.stringify("x".repeat(60_000))}]`;
-  const { sid } = await pollingSession(at);
-  await post(at, sid, Array.from({ length: 4 }, () => event).join("\u001e")).catch(() => undefined);
-  await eventually(async () => (await poll(at, sid)).includes("Session ID unknown"));
-  expect(await metricOf(slow.gateways[0], 'floods_total{cause="bytes"}')).toBe(1);
+  for (const [index, text] of texts.entries()) {
+    const { sid } = await pollingSession(at);
+    const event = `42["doc.open",${JSON.stringify(text)}]`;
+    await post(at, sid, Array.from({ length: 4 }, () => event).join("\u001e")).catch(() => undefined);
+    await eventually(async () => (await poll(at, sid)).includes("Session ID unknown"));
+    expect(await metricOf(slow.gateways[0], 'floods_total{cause="bytes"}')).toBe(index + 1);
+  }
 });
 
 test("LIM-11: a polling request with more than a thousand packets ends its connection", async () => {
