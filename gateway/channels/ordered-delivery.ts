@@ -168,7 +168,7 @@ export class OrderedDelivery {
   }
 
   #hold(epoch: string, publication: Publication): void {
-    this.#heldBytes += publication.data.length + overheadBytes;
+    this.#heldBytes += Buffer.byteLength(publication.data) + overheadBytes;
     if (this.#heldBytes <= maxHeldBytes) this.#held.push({ epoch, publication });
   }
 }

@@ -150,17 +150,22 @@ test("HUB-6: held publications of an older history do not keep a channel from be
   expect(follower.resyncs).toHaveLength(1);
 });
 
-test("HUB-2: held publications beyond the bound are dropped, and history is read once more", () => {
-  const delivery = new OrderedDelivery(owner);
-  const follower = new Recorder();
-  delivery.add(follower);
-  const half = JSON.stringify("x".repeat(600_000));
-  for (const offset of [1, 2, 3]) delivery.receive(epoch, { offset, prev: offset - 1, event: "e", data: half });
-  expect(delivery.align(begun(delivery), { position: { epoch, offset: 0 }, publications: [], more: false })).toBe(true);
-  const publications = [1, 2, 3].map((offset) => ({ offset, prev: offset - 1, event: "e", data: half }));
-  expect(delivery.align(begun(delivery), { position: { epoch, offset: 3 }, publications, more: false })).toBe(false);
-  expect(follower.offsets).toEqual([1, 2, 3]);
-});
+test.each(["x", "\u6f22"])(
+  "HUB-2: held publications beyond 1 MiB are dropped, and history is read once more (%s)",
+  (character) => {
+    const delivery = new OrderedDelivery(owner);
+    const follower = new Recorder();
+    delivery.add(follower);
+    const half = JSON.stringify(character.repeat(600_000 / Buffer.byteLength(character)));
+    for (const offset of [1, 2, 3]) delivery.receive(epoch, { offset, prev: offset - 1, event: "e", data: half });
+    expect(delivery.align(begun(delivery), { position: { epoch, offset: 0 }, publications: [], more: false })).toBe(
+      true,
+    );
+    const publications = [1, 2, 3].map((offset) => ({ offset, prev: offset - 1, event: "e", data: half }));
+    expect(delivery.align(begun(delivery), { position: { epoch, offset: 3 }, publications, more: false })).toBe(false);
+    expect(follower.offsets).toEqual([1, 2, 3]);
+  },
+);
 
 test("HUB-2: held publications count with their own memory, however small their data is", () => {
   const delivery = new OrderedDelivery(owner);
