@@ -39,7 +39,7 @@ const counters = {
   limited: ["limited_total", "Messages refused because the connection sent too many", "kind"],
   floods: [
     "floods_total",
-    "Connections cut for sending too much: entering (before a session), closing (after the close), messages, controls, connects, packets or bytes",
+    "Connections cut for sending too much: entering (before a session), closing (after the close), messages, controls, connects, packets, bytes or data",
     "cause",
   ],
   hooks: [

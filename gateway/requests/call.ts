@@ -29,7 +29,6 @@ export async function call(
   const route = rules.route(event);
   const service = route && rules.service(serviceOf(route, session.identity));
   if (!service) throw noRoute(event, rules.version);
-  if (data.bytes > maxPayloadBytes * 2) session.cut();
   if (data.bytes > maxPayloadBytes) {
     throw new TidegateError("payload_too_large", `the data is larger than ${maxPayloadBytes} bytes of JSON`);
   }

@@ -5,6 +5,7 @@ import { parseJson } from "../../shared/json/json.ts";
 import { clientRequests } from "../../shared/protocol/client-messages.ts";
 import { isRequestCode, type WireError } from "../../shared/protocol/codes.ts";
 import { reservedEventPrefix } from "../../shared/protocol/grammar.ts";
+import { maxPayloadBytes } from "../../shared/protocol/limits.ts";
 import { ClientFlow } from "../sessions/client-flow.ts";
 import type { GatewayContext } from "../node/context.ts";
 import { assertSound, type ClientEvent } from "./client-event.ts";
@@ -36,7 +37,11 @@ const requests: Record<RequestName, (session: Session, request: never, context: 
 export async function dispatch(session: Session, event: ClientEvent, context: GatewayContext): Promise<void> {
   // Socket.IO emits events that arrived together with the end of the connection.
   if (session.disposed) return;
-  const { name, ackId } = event;
+  const { name, args, ackId } = event;
+  if ((args[0]?.bytes ?? 0) > 2 * maxPayloadBytes) {
+    context.metrics.floods.inc({ cause: "data" });
+    return session.cut();
+  }
   const isRequest = name.startsWith(reservedEventPrefix);
   const { events, requests } = (session.flows ??= newFlows(context));
   const flow = isRequest ? requests : events;

@@ -301,12 +301,17 @@ describe("bad input", () => {
     expect((await client.request("doc.open", `${"ä".repeat(32_767)}x`)).error?.code).toBe("payload_too_large");
   });
 
-  test("BAD-3: data over twice the limit closes the connection, others stay", async () => {
-    const [large, other] = [await newClient(), await newClient()];
-    large.socket.emit("doc.open", "x".repeat(140_000));
-    expect(await large.disconnected).toMatch(/transport/);
-    expect((await other.request("doc.open", 1)).ok).toBe(true);
-  });
+  test.each(["doc.open", "nothing.here", "späte", "sync:subscribe", "sync:teleport"])(
+    "BAD-3: data over twice the limit closes the connection, whatever the event; others stay (%s)",
+    async (event) => {
+      const [large, other] = [await newClient(), await newClient()];
+      const answered = new Promise((resolve) => {
+        large.socket.emit(event, "x".repeat(140_000), () => resolve("answered"));
+      });
+      expect(await Promise.race([large.disconnected, answered])).toMatch(/transport/);
+      expect((await other.request("doc.open", 1)).ok).toBe(true);
+    },
+  );
 
   test("BAD-4: an event without an ack is routed, and its failure is counted", async () => {
     const client = await newClient();
