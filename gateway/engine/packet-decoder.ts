@@ -135,26 +135,20 @@ const maxArguments = 3;
 function readEvent(text: string): PacketEvent {
   const scan = scanItems(Buffer.from(text), 1 + maxArguments);
   if (scan.kind === "malformed") throw new Error("an event is not JSON");
-  if (scan.kind === "too_deep") return { name: nameOf(text), args: [], flaw: "too_deep" };
+  const [first, ...others] = scan.items;
+  if (scan.kind === "too_deep") return { name: readName(first), args: [], flaw: "too_deep" };
   // Each value takes two bytes at least: so many exceed the bound on data twice over.
   if (scan.values > maxPayloadBytes + eventValues) throw new Error("too many values");
-  const [first, ...others] = scan.items;
-  const { text: literal } = compactJson(first ?? new Uint8Array(), maxPayloadBytes);
-  return { name: readName(literal), args: others.map((argument) => compactJson(argument, maxPayloadBytes)) };
+  return { name: readName(first), args: others.map((argument) => compactJson(argument, maxPayloadBytes)) };
 }
 
 /** A number is a name as the client wrote it: 1e3 and 1000 are two names. */
-function readName(literal: string): string {
+function readName(json: Uint8Array = new Uint8Array()): string {
+  const { text: literal } = compactJson(json, maxPayloadBytes);
   if (/^[-\d]/.test(literal)) return literal;
   const name = parseJson(literal);
   if (typeof name !== "string" || socketIoReservedEvents.includes(name)) throw new Error("an event without a name");
   return name;
-}
-
-/** The name of an event that is nested too deep. The decoder reads nothing else of the event. */
-function nameOf(text: string): string {
-  const [, literal = ""] = /^\s*\[\s*("(?:[^"\\]|\\.){1,256}")/.exec(text.slice(0, 1_024)) ?? [];
-  return readName(literal);
 }
 
 function endOfDigits(text: string, at: number): number {

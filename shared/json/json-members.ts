@@ -5,8 +5,8 @@ import { malformed, scanJson, scanned, scanValue, skipName, skipSpace, skipStrin
 export type ItemsScan =
   /** `items`: the bytes of each. `values`: in all items, including those that were left out. */
   | { kind: "items"; items: Uint8Array[]; values: number }
-  /** An item is nested deeper than 128 levels. */
-  | { kind: "too_deep" }
+  /** An item is nested deeper than 128 levels; `items`: those before it. */
+  | { kind: "too_deep"; items: Uint8Array[] }
   | { kind: "malformed" };
 
 /**
@@ -24,7 +24,7 @@ export function scanItems(json: Uint8Array, maxItems: number): ItemsScan {
     for (let next: number | undefined = char.comma; next === char.comma; at++) {
       const from = skipSpace(json, at);
       const end = scanValue(json, from);
-      if (end === tooDeep) return { kind: "too_deep" };
+      if (end === tooDeep) return { kind: "too_deep", items };
       if (end === malformed) return { kind: "malformed" };
       values += scanned.values;
       if (items.length < maxItems) items.push(json.subarray(from, end));

@@ -286,13 +286,21 @@ describe("bad input", () => {
     expect((await client.request("doc.open", 1)).ok).toBe(true);
   });
 
-  test("BAD-1: data nested deep enough to overflow a stack ends at most its own connection", async () => {
-    const [deep, other] = [await newClient(), await newClient()];
+  test("BAD-1: data nested deep enough to overflow a stack is refused, whatever its event, and the session goes on", async () => {
+    const client = await newClient();
+    const acks: string[] = [];
+    client.socket.io.engine.on("data", (packet: string) => acks.push(packet));
+    let id = 900;
     for (const levels of [4_390, 4_393, 30_000]) {
-      deep.socket.io.engine.write(`42["doc.open",${"[".repeat(levels)}${"]".repeat(levels)}]`);
+      for (const name of ['"doc.open"', '"sync:history"', '""', "5"]) {
+        client.socket.io.engine.write(`2${++id}[${name},${"[".repeat(levels)}${"]".repeat(levels)}]`);
+      }
     }
-    await eventually(() => !deep.socket.connected);
-    expect((await other.request("doc.open", 1)).ok).toBe(true);
+    expect((await client.request("doc.open", 1)).ok).toBe(true);
+    for (; id > 900; id--) {
+      const ack = acks.find((packet) => packet.startsWith(`3${id}[`));
+      expect(ack, String(id)).toContain('"code":"invalid_request"');
+    }
   });
 
   test("BAD-2: the limit is on UTF-8 bytes of the data as JSON", async () => {
@@ -333,7 +341,7 @@ describe("bad input", () => {
 
   test("BAD-6: an event name that Socket.IO reserves closes the connection, others stay", async () => {
     const [bad, other] = [await newClient(), await newClient()];
-    bad.socket.io.engine.write('42["disconnecting",{}]');
+    bad.socket.io.engine.write('2["disconnecting",{}]');
     await bad.disconnected;
     expect((await other.request("doc.open", 1)).ok).toBe(true);
   });

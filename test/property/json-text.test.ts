@@ -100,5 +100,5 @@ test("items of an array are split and counted as JSON.parse reads them", () => {
   for (const text of bad) expect(scanItems(Buffer.from(text), 9), text).toEqual({ kind: "malformed" });
   const nested = (levels: number): Buffer => Buffer.from(`[0,${"[".repeat(levels)}${"]".repeat(levels)}]`);
   expect(scanItems(nested(128), 9).kind).toBe("items");
-  expect(scanItems(nested(129), 9)).toEqual({ kind: "too_deep" });
+  expect(scanItems(nested(129), 9)).toEqual({ kind: "too_deep", items: [Buffer.from("0")] });
 });

@@ -110,6 +110,19 @@ test("HOST-3: an event that is too deep, or has too many values, is never parsed
   expect(decoded(`2["doc.open",[${"0,".repeat(60_000)}0]]`)?.event?.flaw).toBeUndefined();
 });
 
+test("BAD-2: an event whose data is nested too deep has its name and its flaw, whatever its name is", () => {
+  for (const literal of ["1e3", '"error"', '""', `"${"x".repeat(300)}"`]) {
+    const deep = decoded(`2[${literal},${"[".repeat(200)}`);
+    expect(deep?.event).toEqual({ name: decoded(`2[${literal}]`)?.event?.name, args: [], flaw: "too_deep" });
+  }
+});
+
+test("BAD-6: an event with a reserved name, or none, is not decoded, however deep its data", () => {
+  const deep = "[".repeat(200);
+  for (const text of [`2["disconnecting",${deep}`, `2[null,${deep}`, `2[${deep}`])
+    expect(decoded(text)).toBeUndefined();
+});
+
 test("TEXT-3: data, and a number as an event name, stay as the client wrote them", () => {
   const event = (text: string): unknown[] => {
     const found = decoded(text)?.event;
