@@ -5,6 +5,7 @@ import type { CurrentRules } from "../../shared/rules/current-rules.ts";
 import type { NamespaceOptions } from "../../shared/rules/rules.ts";
 import { maxReplayBytes, maxReplayPublications } from "../../shared/protocol/limits.ts";
 import { type CatchUpChannel, CatchUp, type CaughtUp } from "./catch-up.ts";
+import type { ChannelRepairs } from "./channel-repairs.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
 import { type DeliveryOwner, type Follower, OrderedDelivery } from "./ordered-delivery.ts";
 import type { Reading } from "./recovery.ts";
@@ -15,7 +16,6 @@ import type { TailBudget } from "./tail-budget.ts";
 /** One read towards alignment. */
 const alignLimit = 1_000;
 const alignBytes = 1024 * 1024;
-const repairRetryMs = 500;
 
 /** What all channels of a node share. */
 export interface ChannelContext {
@@ -23,6 +23,7 @@ export interface ChannelContext {
   readonly rules: Pick<CurrentRules, "rules">;
   readonly tailBudget: TailBudget;
   readonly resyncs: ResyncPacing;
+  readonly repairs: ChannelRepairs;
   /** See {@link CatchUp}. */
   readonly claimPauses: Map<string, number>;
   readonly errors: ContainedErrors;
@@ -32,7 +33,7 @@ export interface ChannelContext {
 
 /**
  * One channel from its first local follower to its last: its deliveries, its tail, clients that catch up, and every read
- * of its history. {@link stop} ends its timers.
+ * of its history.
  */
 export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSource {
   readonly name: string;
@@ -43,7 +44,6 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
   /** From the first client on that catches up. */
   #catchUp: CatchUp | undefined;
   #aligning: Promise<void> | undefined;
-  #repairRetry: NodeJS.Timeout | undefined;
   /** At the last {@link isQuiet}. */
   #offsetThen: number | undefined;
   #stopped = false;
@@ -84,7 +84,7 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
 
   stop(): void {
     this.#stopped = true;
-    clearTimeout(this.#repairRetry);
+    this.#context.repairs.remove(this);
     this.#catchUp?.stop();
   }
 
@@ -145,19 +145,13 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
     void this.repair();
   }
 
-  /** Until it succeeds: followers get what they missed, or a resync notice. */
+  /** Followers get what they missed, or a resync notice. Repeated until it succeeds. */
   async repair(): Promise<void> {
     try {
       await this.#align();
     } catch (error) {
       this.misalign();
-      const { logger } = this.#context;
-      logger.warn({ err: error, channel: this.name }, "history could not be read, trying again");
-      if (this.#stopped || this.#repairRetry) return;
-      this.#repairRetry = setTimeout(() => {
-        this.#repairRetry = undefined;
-        void this.repair();
-      }, repairRetryMs).unref();
+      if (!this.#stopped) this.#context.repairs.failed(this, error);
     }
   }
 
@@ -171,7 +165,7 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
       const unmoved = from?.epoch === slice.position.epoch && from.offset === slice.position.offset;
       return unmoved && !this.#delivery.align(alignment, slice);
     } catch (error) {
-      this.#context.logger.debug({ err: error, channel: this.name }, "a position could not be compared");
+      this.#noteIncomparable(error);
       return false;
     }
   }
@@ -185,11 +179,20 @@ export class FollowedChannel implements DeliveryOwner, CatchUpChannel, ResyncSou
 
   /** Finds a last publication that was lost: the broker has it, and no later one shows the gap. */
   async compare(): Promise<void> {
-    const { position } = await this.#readPosition();
-    const here = this.position;
-    if (!here || (here.epoch === position.epoch && here.offset >= position.offset)) return;
-    this.misalign();
-    await this.repair();
+    try {
+      const { position } = await this.#readPosition();
+      const here = this.position;
+      if (!here || (here.epoch === position.epoch && here.offset >= position.offset)) return;
+      this.misalign();
+      this.#context.repairs.add(this);
+    } catch (error) {
+      this.#noteIncomparable(error);
+    }
+  }
+
+  /** The other channels are compared all the same. */
+  #noteIncomparable(error: unknown): void {
+    this.#context.logger.debug({ err: error, channel: this.name }, "a position could not be compared");
   }
 
   async readForCatchUp(reading: Reading | undefined, at: contract.Position): Promise<contract.HistorySlice> {

@@ -2,6 +2,7 @@ import type { BrokerListener, Position } from "../../shared/channels/contract.ts
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import { jittered } from "../../shared/runtime/timing.ts";
 import { type CaughtUp, notFollowed } from "./catch-up.ts";
+import { ChannelRepairs } from "./channel-repairs.ts";
 import { type ChannelContext, FollowedChannel } from "./followed-channel.ts";
 import type { Follower } from "./ordered-delivery.ts";
 import { ResyncPacing } from "./resync-pacing.ts";
@@ -9,8 +10,6 @@ import type { Subscription } from "./subscription.ts";
 import { TailBudget } from "./tail-budget.ts";
 import { TopicFollower } from "./topic-follower.ts";
 
-/** Channels whose history is read at the same time after an interruption. */
-const alignConcurrency = 32;
 /** Between two comparisons of quiet channels with the broker; also keeps the state of a followed channel from expiring. */
 const idleCheckMs = 5_000;
 /** Channels that are compared in one round trip. */
@@ -23,11 +22,12 @@ export class FollowedChannels implements Service {
   readonly #topics: TopicFollower<string>;
   #idleCheck: NodeJS.Timeout | undefined;
 
-  constructor(options: Omit<ChannelContext, "tailBudget" | "resyncs" | "claimPauses">) {
+  constructor(options: Omit<ChannelContext, "tailBudget" | "resyncs" | "repairs" | "claimPauses">) {
     this.#context = {
       ...options,
       tailBudget: new TailBudget(),
       resyncs: new ResyncPacing(),
+      repairs: new ChannelRepairs(options.logger),
       claimPauses: new Map(),
     };
     this.#topics = new TopicFollower({
@@ -45,6 +45,7 @@ export class FollowedChannels implements Service {
   async stop(): Promise<void> {
     clearTimeout(this.#idleCheck);
     for (const channel of this.#channels.values()) channel.stop();
+    this.#context.repairs.stop();
     this.#context.resyncs.stop();
   }
 
@@ -139,17 +140,13 @@ export class FollowedChannels implements Service {
       const unmoved = await Promise.all(batch.map((channel) => channel.confirm()));
       moved.push(...batch.filter((_, i) => !unmoved[i]));
     }
-    for (let at = 0; at < moved.length; at += alignConcurrency) {
-      await Promise.all(moved.slice(at, at + alignConcurrency).map((channel) => channel.repair()));
-    }
+    for (const channel of moved) this.#context.repairs.add(channel);
   }
 
   /** At a random moment, so that nodes do not ask together. */
   #scheduleIdleCheck(): void {
     this.#idleCheck = setTimeout(() => {
-      this.#compareQuiet()
-        .catch((error: unknown) => this.#context.logger.debug({ err: error }, "quiet channels could not be compared"))
-        .finally(() => this.#scheduleIdleCheck());
+      void this.#compareQuiet().finally(() => this.#scheduleIdleCheck());
     }, jittered(idleCheckMs));
     this.#idleCheck.unref();
   }

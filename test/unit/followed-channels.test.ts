@@ -2,32 +2,39 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { FollowedChannels } from "../../gateway/channels/followed-channels.ts";
 import type { Follower } from "../../gateway/channels/ordered-delivery.ts";
-import type { ChannelBroker, HistorySlice, Publication } from "../../shared/channels/contract.ts";
+import type { ChannelBroker, HistoryQuery, HistorySlice, Publication } from "../../shared/channels/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
+import { createLogger } from "../../shared/runtime/logging.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import { noRules } from "../../shared/rules/rules.ts";
-import { quietErrors, quietLogger } from "../support/logger.ts";
+import { quietErrors } from "../support/logger.ts";
 
 const name = "board:1";
 const epoch = "e";
 /** Reads of history wait here until the test answers them. */
-let reads: { answer: (slice: HistorySlice) => void; fail: (error: Error) => void }[];
+let reads: { query: HistoryQuery; answer: (slice: HistorySlice) => void; fail: (error: Error) => void }[];
+let warnings: string[];
 let channels: FollowedChannels;
 
 beforeEach(() => {
   vi.useFakeTimers();
   reads = [];
+  warnings = [];
   const broker: Pick<ChannelBroker, "follow" | "unfollow" | "readHistory"> = {
     follow: async () => undefined,
     unfollow: async () => undefined,
-    readHistory: () => new Promise((answer, fail) => reads.push({ answer, fail })),
+    readHistory: (query) => new Promise((answer, fail) => reads.push({ query, answer, fail })),
   };
   const metrics = new Metrics();
   channels = new FollowedChannels({
     broker: broker as ChannelBroker,
     rules: { rules: noRules },
     errors: quietErrors,
-    logger: quietLogger,
+    logger: createLogger({
+      name: "test",
+      level: "warn",
+      destination: { write: (line) => void warnings.push(line) },
+    }),
     metrics: {
       deliveries: metrics.counter("deliveries_total", "deliveries"),
       resyncs: metrics.counter("resyncs_total", "resyncs", ["reason"]),
@@ -62,8 +69,8 @@ const nextRead = (): (typeof reads)[number] => {
   if (!read) throw new Error("no read is under way");
   return read;
 };
-const joinAt = async (follower: Follower, offset: number): Promise<void> => {
-  const joined = channels.join(name, follower);
+const joinAt = async (follower: Follower, offset: number, channel = name): Promise<void> => {
+  const joined = channels.join(channel, follower);
   await settled();
   nextRead().answer(at(offset));
   await joined;
@@ -145,6 +152,59 @@ test("HUB-9: a failed read of history is repeated while the channel has a follow
   channels.leave(name, follower);
   await vi.advanceTimersByTimeAsync(5_000);
   expect(reads).toEqual([]);
+});
+
+const away = new TidegateError("broker_unavailable", "away");
+
+/** Of so many channels, each at offset 1. */
+const joinMany = async (count: number): Promise<Recorder[]> => {
+  const followers = Array.from({ length: count }, () => new Recorder());
+  for (const [i, follower] of followers.entries()) await joinAt(follower, 1, `board:${i}`);
+  return followers;
+};
+
+test("RED-12: a broker that returns and hangs is one warning, and 32 reads at a time, however many channels wait", async () => {
+  const followers = await joinMany(500);
+  channels.listener.onRestored();
+  for (const { fail } of reads.splice(0)) fail(away);
+  for (let attempts = 0; attempts < 5 * followers.length;) {
+    await settled();
+    if (reads.length === 0) await vi.advanceTimersByTimeAsync(500);
+    expect(reads.length).toBeLessThanOrEqual(32);
+    attempts += reads.length;
+    for (const { fail } of reads.splice(0)) fail(away);
+  }
+  await settled();
+  expect(warnings).toHaveLength(1);
+  expect(warnings[0]).toContain("history could not be read, trying again");
+  const repaired = new Set<string>();
+  while (repaired.size < followers.length) {
+    if (reads.length === 0) await vi.advanceTimersByTimeAsync(500);
+    for (const { query, answer } of reads.splice(0)) {
+      repaired.add(query.channel);
+      const publications = [{ offset: 2, prev: 1, event: "e", data: "1" }];
+      answer({ position: { epoch, offset: 2 }, publications, more: false });
+    }
+    await settled();
+  }
+  expect(followers.every(({ offsets }) => offsets.join() === "2")).toBe(true);
+});
+
+test("HUB-5: quiet channels are compared with the broker though another one cannot be compared", async () => {
+  const followers = await joinMany(1_000);
+  await channels.start();
+  // Once to see that they are quiet, and once more.
+  while (reads.length === 0) await vi.advanceTimersByTimeAsync(1_000);
+  const lost = { offset: 2, prev: 1, event: "e", data: "1" };
+  for (let step = 0; step < 3; step++) {
+    for (const { query, answer, fail } of reads.splice(0)) {
+      if (query.channel === "board:0") fail(away);
+      else if (query.channel !== "board:999") answer(at(1));
+      else answer({ position: { epoch, offset: 2 }, publications: query.limit > 0 ? [lost] : [], more: false });
+    }
+    await settled();
+  }
+  expect(followers.map(({ offsets }) => offsets.length)).toEqual([...Array.from({ length: 999 }, () => 0), 1]);
 });
 
 test.each([3_600_000, -3_600_000])(
