@@ -24,7 +24,8 @@ export class TopicSet {
       for (let at = 0; at < topics.length; at += batchSize)
         await client.ssubscribe(...topics.slice(at, at + batchSize));
     } catch (error) {
-      for (const topic of topics) this.#topics.delete(topic);
+      // Redis executes what timed out once it runs again.
+      this.release(client, topics);
       throw error;
     }
   }
@@ -34,7 +35,7 @@ export class TopicSet {
     await client?.sunsubscribe(topic);
   }
 
-  /** Drops topics that moved to another server, which may have dropped them already. */
+  /** Drops topics without waiting for the server, which may have dropped them already. */
   release(client: Redis | undefined, topics: readonly string[]): void {
     for (const topic of topics) {
       this.#topics.delete(topic);

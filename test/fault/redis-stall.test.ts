@@ -191,6 +191,26 @@ test("STALL-4: after an unsubscribe that timed out, others and subscribes succee
   await topics.subscribe(topic("d"));
 });
 
+test("FAN-3: a topic whose subscribe timed out is not subscribed after the hang, unless it is wanted again", async () => {
+  redis = await startRedis();
+  connections = new RedisConnections({
+    target: { kind: "standalone", url: redis.url },
+    errors: quietErrors,
+    logger: quietLogger,
+  });
+  await connections.start();
+  const { topics } = connections;
+  const topic = (name: string): string => `tidegate:{1}:channel:${name}`;
+  redis.signal("SIGSTOP");
+  const refused = ["refused", "wanted again"].map(topic);
+  await expect(topics.subscribeAll(refused)).rejects.toThrow("Command timed out");
+  redis.signal("SIGCONT");
+  // Redis executes what the connection sent in its order.
+  await topics.subscribe(topic("wanted again"));
+  const subscribed = await asked(redis, (client) => client.call("pubsub", "shardchannels", topic("*")));
+  expect(subscribed).toEqual([topic("wanted again")]);
+});
+
 test("STALL-2: while Redis hangs the API answers 503 with Retry-After, and connections stay", async () => {
   redis = await startRedis();
   fleet = await startFleet({ target: { kind: "standalone", url: redis.url } });
