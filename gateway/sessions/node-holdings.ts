@@ -29,6 +29,7 @@ interface NodeHoldingsOptions {
 /**
  * This node's sessions, and their channels, in the session store, under a lease. Where the store may lack something, or
  * may have kept what has ended, the node takes another name, announces everything under it, and abandons the former name.
+ * While a part of the store is away the rest is announced, and the former names stay.
  */
 export class NodeHoldings implements Service {
   readonly #options: NodeHoldingsOptions;
@@ -121,8 +122,6 @@ export class NodeHoldings implements Service {
 
   /** In {@link lingerMs}, unless a newer claim of the session has entered by then. */
   leaveSoon(membership: Omit<contract.Membership, "holder">): void {
-    // Members under a name that is about to be abandoned go with it.
-    if (!this.#complete) return;
     this.#lingering.push({ membership, until: performance.now() + lingerMs });
   }
 
@@ -168,12 +167,13 @@ export class NodeHoldings implements Service {
   }
 
   async #renew(): Promise<void> {
+    this.#leaveLingered();
     // This process was paused: others may have been, too.
     if (this.#lease.ageMs > leaseMs) this.#lease.interrupted();
     await this.#lease.renewFormer();
     if (!this.#complete || !(await this.#lease.renew())) await this.#announceAll();
-    await this.#lease.abandonFormer();
-    this.#leaveLingered();
+    // Otherwise the store may have some of it under the former names only.
+    if (this.#complete) await this.#lease.abandonFormer();
     this.#lease.sweepWhereSteady();
   }
 
@@ -187,21 +187,22 @@ export class NodeHoldings implements Service {
   /** Under another name. */
   async #announceAll(): Promise<void> {
     await this.#lease.rename();
-    // The store has them under the former name only: they go with it.
-    this.#lingering = [];
     this.#complete = true;
     try {
       await this.#announceBatches(this.#options.sessions.all);
     } catch (error) {
-      // Some are not announced: the former name must not be abandoned as if they were.
       this.#complete = false;
       throw error;
     }
   }
 
   async #announceBatches(sessions: readonly Session[]): Promise<void> {
+    const failures: unknown[] = [];
     for (let at = 0; at < sessions.length; at += announceBatch) {
-      await Promise.all(sessions.slice(at, at + announceBatch).map((session) => this.#announce(session)));
+      const batch = sessions.slice(at, at + announceBatch);
+      await Promise.all(
+        batch.map((session) => this.#announce(session).catch((error: unknown) => failures.push(error))),
+      );
       // Many sessions, or a slow store, take longer than the lease lasts.
       if (this.#lease.ageMs < beatMs) continue;
       await this.#lease.renewFormer();
@@ -209,6 +210,14 @@ export class NodeHoldings implements Service {
         throw new TidegateError("broker_unavailable", "the lease has expired while sessions were announced");
       }
     }
+    if (failures.length === 0) return;
+    this.#complete = false;
+    const bug = failures.find((failure) => !(failure instanceof TidegateError));
+    const level = bug === undefined ? "debug" : "error";
+    this.#options.logger[level](
+      { err: bug ?? failures[0], sessions: failures.length },
+      "sessions could not be announced",
+    );
   }
 
   async #announce(session: Session): Promise<void> {

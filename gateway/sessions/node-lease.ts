@@ -66,9 +66,11 @@ export class NodeLease {
   async rename(): Promise<void> {
     const next = randomUUID();
     await this.#renew(next, { fresh: true });
-    // Past the bound the last name expires: a store that refuses writes has little under it, and most under the oldest
-    // name. That little is swept too early, and the next beat writes it again.
-    if (this.#registered && this.#formerHolders.length < maxFormerHolders) this.#formerHolders.push(this.#holder);
+    // Past the bound the newest of them expires: most of it is written again under the present name, or is under the oldest
+    // name. The rest is swept too early, and the next beat writes it again.
+    if (this.#registered) {
+      this.#formerHolders = [...this.#formerHolders.slice(0, maxFormerHolders - 1), this.#holder];
+    }
     this.#registered = true;
     this.#holder = next;
   }

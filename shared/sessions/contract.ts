@@ -95,11 +95,11 @@ export interface SessionStore extends Service {
   now(): number;
   /** Notifies the previous holder of the session over the user's topic: `replaced`. */
   claim(request: ClaimRequest): Promise<ClaimOutcome>;
-  /** Starts the grace time. Without effect where the claim is not in force. */
+  /** Starts the grace time, whichever of its names the node stored the session under. Without effect where the claim is not in force. */
   end(session: HeldSession, holder: string, ending?: SessionEnding): Promise<void>;
   /** Publishes `sync:join` for the user's first session in the channel. */
   enter(membership: Membership): Promise<void>;
-  /** Publishes `sync:leave` for the user's last session in the channel. */
+  /** As {@link end}. Publishes `sync:leave` for the user's last session in the channel. */
   leave(membership: Membership): Promise<void>;
   /** @returns members, or the number of users where the channel has more than `listUpTo` sessions. */
   presence(channel: string, listUpTo: number): Promise<PresenceAck>;

@@ -14,9 +14,9 @@ if record then
 end
 if holder ~= ARGV[3] then
   redis.call('SREM', KEYS[3], ARGV[5])
-  return 0
 end
-if ARGV[2] ~= '' and ARGV[2] ~= claim then
+-- A claim is of one node, which may have stored it under another of its names.
+if claim ~= ARGV[2] and (ARGV[2] ~= '' or holder ~= ARGV[3]) then
   return 0
 end
 redis.call('HDEL', KEYS[1], ARGV[1])

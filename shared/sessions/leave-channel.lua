@@ -12,9 +12,9 @@ if entry then
 end
 if holder ~= ARGV[3] then
   redis.call('SREM', KEYS[3], ARGV[6])
-  return 0
 end
-if ARGV[2] ~= '' and ARGV[2] ~= claim then
+-- A claim is of one node, which may have stored it under another of its names.
+if claim ~= ARGV[2] and (ARGV[2] ~= '' or holder ~= ARGV[3]) then
   return 0
 end
 local announced = redis.call('HLEN', KEYS[1]) <= tonumber(announceUpTo)

@@ -218,6 +218,16 @@ export function sessionStoreSuite(name: string, open: () => StoresUnderTest): vo
       expect(await there.sessionsOf(key)).toHaveLength(1);
     });
 
+    test("PRES-2: a member leaves, and a session ends, under whichever of its node's names they are stored", async () => {
+      const session = await begin();
+      await here.enter(membership(session));
+      await here.leave(membership(session, { holder: "holder-b" }));
+      expect(await here.presence(channel, 100)).toEqual({ members: [] });
+      await here.end(session, "holder-b");
+      expect(await here.sessionsOf(key)).toEqual([]);
+      expect((await resume(session)).kind).toBe("held");
+    });
+
     test("PRES-1: unusual users and infos join and leave like others", async () => {
       const odd = `odd \n "\\ __proto__ \u{1f600} ${randomUUID()}`;
       const session = { sessionId: randomUUID(), user: odd, claim: 1 };

@@ -25,6 +25,8 @@ interface Step {
   kind: "begin" | "resume" | "announce" | "end" | "quit" | "enter" | "leave" | "take" | "settle" | "revoke";
   session: number;
   claim: number;
+  /** A node has several names. */
+  holder: string;
 }
 
 /** Rare, because it ends a session for good. */
@@ -36,6 +38,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   kind: fc.constantFrom(...kinds, "revoke"),
   session: fc.nat({ max: 3 }),
   claim: fc.constantFrom(0, 0, 0, 1, 2),
+  holder: fc.constantFrom("holder", "former"),
 });
 
 /** The answers of one store to the steps, and its final state. */
@@ -44,7 +47,7 @@ async function run(
   steps: readonly Step[],
   suffix: string,
 ): Promise<unknown[]> {
-  await store.renewLease("holder", { fresh: true });
+  for (const holder of ["holder", "former"]) await store.renewLease(holder, { fresh: true });
   const channel = `room:${suffix}`;
   // Users of one name in two tenants.
   const users = [undefined, undefined, "acme", "acme"].map((tenant) => ({ user: `ada ${suffix}`, tenant }));
@@ -55,7 +58,7 @@ async function run(
   /** Of this run, and not settled. */
   let taken: SessionEvent[] = [];
   const seen: unknown[] = [];
-  for (const { kind, session: at, claim } of steps) {
+  for (const { kind, session: at, claim, holder } of steps) {
     const user = users[at] ?? { user: "" };
     const held = claims[at]?.[claim];
     if (kind === "revoke") {
@@ -72,9 +75,9 @@ async function run(
     } else if (kind === "begin" || held) {
       const sessionId = ids[at] ?? "";
       const said = { sessionId, ...user, claim: held?.claim ?? 0, checkedAt: held?.checkedAt ?? 0 };
-      const membership = { session: said, channel, holder: "holder", announceUpTo: 0 };
-      if (kind === "end") await store.end(said, "holder");
-      else if (kind === "quit") await store.end(said, "holder", { mayReturn: false });
+      const membership = { session: said, channel, holder, announceUpTo: 0 };
+      if (kind === "end") await store.end(said, holder);
+      else if (kind === "quit") await store.end(said, holder, { mayReturn: false });
       else if (kind === "enter") await store.enter(membership);
       else if (kind === "leave") await store.leave(membership);
       else {
@@ -83,7 +86,7 @@ async function run(
         // One session has no events.
         const connected = kind === "begin" && at !== 1;
         const events = at === 0 ? {} : { events: { profile: `claim ${seen.length}`, connected } };
-        const outcome = await store.claim({ ...said, mode: kind, holder: "holder", node: "node", ...events });
+        const outcome = await store.claim({ ...said, mode: kind, holder, node: "node", ...events });
         seen.push(outcome.kind);
         if (outcome.kind === "held" && kind !== "announce") {
           claims[at]?.unshift({ ...said, claim: outcome.claim, checkedAt: outcome.checkedAt });

@@ -7,7 +7,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import { createLogger } from "../../shared/runtime/logging.ts";
 import { Metrics } from "../../shared/runtime/metrics.ts";
 import type { ClaimOutcome, ClaimRequest, Membership, SessionStore } from "../../shared/sessions/contract.ts";
-import { leaseMs } from "../../shared/sessions/contract.ts";
+import { leaseMs, lingerMs } from "../../shared/sessions/contract.ts";
 import { bareSession } from "../support/bare-session.ts";
 import { quietLogger } from "../support/logger.ts";
 
@@ -25,7 +25,9 @@ class Store implements SessionStore {
   async start(): Promise<void> {}
   async stop(): Promise<void> {}
   async end(): Promise<void> {}
-  async leave(): Promise<void> {}
+  async leave({ session, channel }: Membership): Promise<void> {
+    this.held.delete(`${session.sessionId} ${channel}`);
+  }
   async revoke(): Promise<number> {
     return 0;
   }
@@ -179,6 +181,87 @@ test("PRES-6: members stay while part of the store is away; old names are abando
   await vi.advanceTimersByTimeAsync(3_000);
   expect(inForce()).toHaveLength(240);
   expect(store.leases.size).toBe(1);
+});
+
+/** The cell, or primary, of one user is away. */
+function loseCell(): void {
+  store.onClaim = async ({ sessionId }) => {
+    if (sessionId === "s0") throw away;
+  };
+}
+
+test("CELL-5: sessions are announced again though another cell is away", async () => {
+  for (let i = 0; i < 120; i++) addSession(`s${i}`);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  loseCell();
+  // The cell of all others was restarted without its data.
+  store.held.clear();
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(inForce()).toHaveLength(238);
+});
+
+test("CELL-5: a member whose connection broke leaves after 5 s though another cell is away", async () => {
+  const [, broken] = [addSession("s0"), addSession("broken")];
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  loseCell();
+  holdings.markIncomplete();
+  await vi.advanceTimersByTimeAsync(3_000);
+  for (const membership of broken.memberships.values()) holdings.leaveSoon(membership);
+  broken.dispose();
+  sessions.pop();
+  await vi.advanceTimersByTimeAsync(lingerMs - 100);
+  expect(inForce()).toContain("broken room:1");
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(inForce()).not.toContain("broken room:1");
+  expect(inForce()).toContain("s0 room:1");
+});
+
+test("PRES-2: members that leave while the store is away are forgotten, and gone once it is back", async () => {
+  const broken = addSession("broken");
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  const leave = vi.spyOn(store, "leave").mockRejectedValue(away);
+  const renew = vi.spyOn(store, "renewLease").mockRejectedValue(away);
+  for (const membership of broken.memberships.values()) holdings.leaveSoon(membership);
+  broken.dispose();
+  sessions.pop();
+  await vi.advanceTimersByTimeAsync(lingerMs + 3_000);
+  expect(leave).toHaveBeenCalledTimes(1);
+  renew.mockRestore();
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(inForce()).toEqual([]);
+  expect(leave).toHaveBeenCalledTimes(1);
+});
+
+test("PRES-4: a node sweeps though another cell than that of the leases is away", async () => {
+  addSession("s0");
+  let sweeps = 0;
+  store.onSweep = async () => ++sweeps;
+  loseCell();
+  holdings.markIncomplete();
+  await vi.advanceTimersByTimeAsync(leaseMs + 6_000);
+  expect(sweeps).toBeGreaterThan(0);
+});
+
+test("PRES-6: members stay while part of the store is away for long, however long an announcement takes", async () => {
+  for (let i = 0; i < 300; i++) addSession(`s${i}`);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  loseCell();
+  holdings.markIncomplete();
+  // More beats than a node keeps former names.
+  await vi.advanceTimersByTimeAsync(150_000);
+  store.onClaim = async ({ sessionId }) => {
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    if (sessionId === "s0") throw away;
+  };
+  for (let second = 0; second < 40; second++) {
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(inForce()).toHaveLength(600);
+  }
 });
 
 test("PRES-4: a node keeps its lease however long it announces its sessions", async () => {
