@@ -8,8 +8,8 @@ export type DrainOutcome = "moved" | "closed" | "forced" | "lost" | "left";
 export class DrainProgress {
   readonly #onGone: (outcome: DrainOutcome) => void;
   readonly #remaining = new Set<Session>();
-  readonly #asked = new WeakSet<Session>();
-  readonly #overdue = new WeakSet<Session>();
+  #asked = new WeakSet<Session>();
+  #overdue = new WeakSet<Session>();
   #startedAt: number | undefined;
   #counts = noSessions();
   #sessions = 0;
@@ -76,6 +76,8 @@ export class DrainProgress {
   /** The drain is called off: no session is tracked any more, and there is no report. */
   callOff(): void {
     this.#remaining.clear();
+    this.#asked = new WeakSet();
+    this.#overdue = new WeakSet();
     this.#startedAt = undefined;
     this.#endedAt = undefined;
     this.#sessions = 0;

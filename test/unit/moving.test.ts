@@ -145,6 +145,21 @@ describe("progress of a drain", () => {
     sessions[1]?.dispose();
     expect(gone).toHaveLength(2);
   });
+
+  test("DRAIN-6: DRAIN-9: a session that only a drain that was called off had asked to move has left, not moved", () => {
+    const progress = new DrainProgress(() => undefined);
+    const session = bareSession("s", "ada", { moves: true });
+    session.welcome({ packet: "", bytes: 0, options: { compress: false }, conflationKey: undefined });
+    progress.begin();
+    progress.track([session]);
+    progress.markAsked(session);
+    progress.callOff();
+    progress.begin();
+    progress.track([session]);
+    session.leave();
+    session.dispose();
+    expect(progress.report).toMatchObject({ sessions: 1, moved: 0, left: 1 });
+  });
 });
 
 test("MOVE-5: a session is sent to the emptier of two random nodes, where nodes have own addresses", () => {
