@@ -51,16 +51,18 @@ export async function beginSession(
   context: GatewayContext,
 ): Promise<Begun> {
   const { id } = session;
+  // Its client may have resumed elsewhere by then: this claim would be the newest one.
+  const isOver = (): boolean => session.disposed || performance.now() > deadline;
   try {
     if (last !== undefined) session.succession.expectClaim();
     // Followed before the claim, so that no message about a newer claim is missed.
     await context.sessions.add(session);
-    // Its client may have resumed elsewhere by now: this claim would be the newest one.
-    if (session.disposed || performance.now() > deadline) return tooLate();
+    if (isOver()) return tooLate();
     const outcome = last === undefined ? await begin(session, context) : await resume(session, last, context);
     return outcome === "revoked" ? { kind: "revoked" } : { kind: "begun" };
   } catch (error) {
     if (!(error instanceof TidegateError)) throw error;
+    if (isOver()) return tooLate();
     if (last === undefined) return refused("broker_unavailable", error.message, error.options.retryAfterMs);
     // A claim that is newer than any this node knows. `checkedAt` stays: a revocation since the last check still counts.
     const rivals = context.sessions.ofUser(session.identityKey).filter(({ id }) => id === session.id);

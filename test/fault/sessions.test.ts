@@ -108,6 +108,27 @@ test("RES-1: of two connections that resume one session without Redis, one keeps
   expect(both.filter(({ socket }) => socket.connected)).toHaveLength(1);
 });
 
+test("RES-1: RED-3: a client that resumes while Redis hangs keeps its session when its earlier try fails", async () => {
+  // Another device of the user: the node follows the user's topic already.
+  await connectClient(one, { sub: "again" });
+  const before = await connectClient(one, { sub: "again" });
+  link.set("stalled");
+  const auth = { token: await userToken({ sub: "again" }), resume: before.welcome.resumeToken };
+  const gone = io(one, { transports: ["websocket"], auth });
+  await eventually(async () => (await metricOf(cut.gateways[0], "sessions")) === 3);
+  gone.disconnect();
+  before.socket.disconnect();
+  // Claims fail at once from now on.
+  await allHave(cut, "200 degraded");
+  const again = await resume(one, before);
+  expect(again.welcome).toMatchObject({ resumed: true, sessionId: before.welcome.sessionId });
+  // The claim of the connection that has closed gets no answer.
+  await eventually(async () => (await metricOf(cut.gateways[0], 'connects_total{outcome="auth_unavailable"}')) === 1);
+  const answer = await Promise.race([again.disconnected, again.request("sync:unsubscribe", { channel: "board:1" })]);
+  expect(answer).toMatchObject({ error: { code: "not_subscribed" } });
+  expect(again.received).toEqual([]);
+});
+
 test("END-1: a connection that closes during its claim leaves no session in the store", async () => {
   await connectClient(one, { sub: "brief" });
   link.set("stalled");
