@@ -20,7 +20,8 @@ export class Outbox {
   #inFlightBytes = 0;
   #batchesSent = 0;
   #state: "unopened" | "open" | "closed" = "unopened";
-  #whenEmpty: (() => void) | undefined;
+  #isFinished = false;
+  #whenFinished: (() => void) | undefined;
   #whenRoom: { bytes: number; callback: () => void } | undefined;
 
   /**
@@ -57,8 +58,9 @@ export class Outbox {
     this.#write([first, ...this.#waiting.take(batchBytes)]);
   }
 
+  /** Without effect once it is finished or closed. */
   send(frame: Frame): void {
-    if (this.#state === "closed") return;
+    if (this.#state === "closed" || this.#isFinished) return;
     if (this.#state === "open" && this.#inFlightBytes === 0) {
       this.#inFlightBytes = frame.bytes;
       this.#sink.write(frame.packet, frame.options, this.#sent);
@@ -72,10 +74,13 @@ export class Outbox {
     }
   }
 
-  /** Calls back once everything is sent, at once where nothing waits. One caller at a time. */
-  whenEmpty(callback: () => void): void {
+  /** Sends a last frame after those that wait, and none after it. Calls back once it has left, unless the outbox closes first. */
+  finish(last: Frame, callback: () => void): void {
+    this.send(last);
+    this.#isFinished = true;
+    if (this.#state === "closed") return;
     if (this.bytes === 0) callback();
-    else this.#whenEmpty = callback;
+    else this.#whenFinished = callback;
   }
 
   /** Resolves once at most `bytes` wait, or the outbox is closed. One caller at a time. */
@@ -119,8 +124,6 @@ export class Outbox {
       this.#write(this.#waiting.take(batchBytes));
       return;
     }
-    const callback = this.#whenEmpty;
-    this.#whenEmpty = undefined;
-    callback?.();
+    this.#whenFinished?.();
   };
 }

@@ -218,16 +218,15 @@ export class Session {
     if (!this.#disposed) this.permissions.renew(credentials);
   }
 
-  /** Sends the client the reason, then closes. Later calls do nothing. */
+  /** Sends the client the reason, nothing after it, then closes. Later calls do nothing. */
   end(code: DisconnectCode, reason: string, options: { reconnect: boolean; retryAfterMs?: number }): void {
     if (this.#endedBy || this.#disposed) return;
     this.#endedBy = code;
     const { reconnect, retryAfterMs } = options;
     this.#mayReturn = reconnect || code === "replaced";
     const notice: Disconnect = { code, reason, reconnect, ...(retryAfterMs !== undefined && { retryAfterMs }) };
-    this.outbox.send(eventFrame("sync:disconnect", notice));
     this.#giveUp = setTimeout(() => this.#connection.terminate(), closeFlushMs);
-    this.outbox.whenEmpty(() => {
+    this.outbox.finish(eventFrame("sync:disconnect", notice), () => {
       clearTimeout(this.#giveUp);
       this.#closing = true;
       this.#connection.close(!reconnect, (taken) => this.#reportEnd({ kind: "ended", code, taken }));

@@ -1,8 +1,17 @@
+import type { Connection } from "../../gateway/outbox/connection.ts";
 import { Outbox } from "../../gateway/outbox/outbox.ts";
 import { Session } from "../../gateway/sessions/session.ts";
 
-/** A session without a connection: takes every frame at once. The caller ends it or disposes of it. */
-export function bareSession(sessionId: string, user = "ada", { moves = false } = {}): Session {
+/**
+ * A session without a connection. The caller ends it or disposes of it.
+ * @param options.write takes its frames; by default at once.
+ */
+export function bareSession(
+  sessionId: string,
+  user = "ada",
+  options: { moves?: boolean; write?: Connection["write"] } = {},
+): Session {
+  const { moves = false, write = (_packet, _options, sent) => sent?.() } = options;
   const session: Session = new Session({
     sessionId,
     credentials: { user, tenant: undefined, channels: [], expiresAt: Date.now() + 3_600_000, claims: {}, tokenId: "" },
@@ -11,7 +20,7 @@ export function bareSession(sessionId: string, user = "ada", { moves = false } =
     moves,
     storeNow: () => Date.now(),
     outbox: new Outbox({
-      sink: { write: (_packet, _options, sent) => sent?.(), takenBytes: 0 },
+      sink: { write, takenBytes: 0 },
       maxBytes: 1_024,
       conflateFromBytes: 1_024,
       onOverflow: () => undefined,

@@ -164,15 +164,16 @@ describe("outbox", () => {
     expect(outbox.bytes).toBe(0);
   });
 
-  test("OUT-5: the outbox calls back when every frame has left", () => {
+  test("OUT-5: the outbox calls back when its last frame has left, and sends nothing after it", () => {
     const { sink, outbox } = setUp();
     outbox.open(welcome);
-    let empty = false;
-    outbox.whenEmpty(() => {
-      empty = true;
-    });
-    expect(empty).toBe(false);
+    let finished = 0;
+    outbox.finish(singleFrame("last"), () => finished++);
+    outbox.send(singleFrame("late"));
     sink.drain();
-    expect(empty).toBe(true);
+    expect([sink.written.slice(1), finished]).toEqual([["last"], 0]);
+    outbox.send(singleFrame("later"));
+    sink.drain();
+    expect([sink.written.slice(1), finished]).toEqual([["last"], 1]);
   });
 });

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { eventFrame } from "../../gateway/outbox/frames.ts";
 import { Permissions } from "../../gateway/sessions/permissions.ts";
 import { bareSession } from "../support/bare-session.ts";
 
@@ -58,6 +59,26 @@ test.each([undefined, 9e9])(
     permissions.end();
   },
 );
+
+test("OUT-5: USR-2: an ended session closes once its notice has left, whatever arrives for it meanwhile", () => {
+  const written: string[] = [];
+  let take = (): void => undefined;
+  const session = bareSession("s", "ada", {
+    write: (packet, _options, sent = take) => {
+      written.push(packet);
+      take = sent;
+    },
+  });
+  session.welcome(eventFrame("sync:welcome", {}));
+  session.end("disconnected", "banned", { reconnect: false });
+  // One frame more arrives while each is on its way.
+  for (const offset of [1, 2]) {
+    session.outbox.send(eventFrame("moved", { offset }));
+    take();
+  }
+  expect(session.disposed).toBe(true);
+  expect(written).toEqual([expect.stringContaining("sync:welcome"), expect.stringContaining("sync:disconnect")]);
+});
 
 test("the identity of a session is one object until a claim or a token changes it", () => {
   const session = bareSession("s");
