@@ -58,6 +58,8 @@ export async function dispatch(session: Session, event: ClientEvent, context: Ga
     context.metrics.limited.inc({ kind: isRequest ? "request" : "event" });
     return;
   }
+  // The client may not have read yet that it was disconnected.
+  if (session.endedBy) return flow.answered();
   const answered = session.requests.begin();
   let surcharge = 0;
   if (isRequest) surcharge = await answerRequest(session, event, context);

@@ -6,7 +6,7 @@ import { metricOf, metricsOf } from "../support/gateway-metrics.ts";
 import { type Fleet, startFleet } from "../support/fleet.ts";
 import { spawnProcess } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
-import { pingFrame } from "../support/raw-websocket.ts";
+import { pingFrame, textFrame } from "../support/raw-websocket.ts";
 import { closeClients, connectClient, userToken } from "../support/stock-client.ts";
 
 const rules = { namespaces: { board: { historySize: 1_000 }, cursors: { historySize: 1_000, slow: "latest" } } };
@@ -282,4 +282,20 @@ test("OUT-5: a session that ends while its client reads nothing is closed all th
   expect((await fleet.api("POST", "/v1/users/slow/disconnect", {})).status).toBe(202);
   // Neither the stall check (30 s) nor a ping (45 s) would have found it by then.
   await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === before - 1);
+});
+
+test("USR-2: a session that was disconnected sends no event on, although its client has not read the notice yet", async () => {
+  const channel = "board:disconnected";
+  const slow = await rawClient(fleet);
+  await slow.subscribe(channel);
+  slow.socket.pause();
+  await fill(fleet, channel, async () => (await metric(fleet, "sessions_waiting")) > 0);
+  expect((await fleet.api("POST", "/v1/users/slow/disconnect", {})).status).toBe(202);
+  await eventually(async () => {
+    const { items } = (await fleet.api("GET", "/v1/users")).body as { items: { user: string }[] };
+    return !items.some(({ user }) => user === "slow");
+  });
+  slow.socket.write(textFrame('42["card.move",{}]'));
+  await eventually(async () => (await metricOf(fleet.gateways[0], "sessions")) === 0);
+  expect(await metricOf(fleet.gateways[0], 'calls_total{outcome="no_route"}')).toBe(0);
 });
