@@ -20,9 +20,15 @@ export function subscribe(
 
 /** Without effect where the session is subscribed already, or has too many channels. */
 async function subscribeSession(session: Session, channel: string, context: GatewayContext): Promise<void> {
-  if (!session.welcomed || session.disposed || session.moved || session.subscriptions.has(channel)) return;
+  const own = session.subscriptions.get(channel);
+  if (!session.welcomed || session.disposed || session.moved || own?.access) return;
   const at = session.permissions.dateGrant(channel, context.sessionStore.now());
   const access = grantChannel(session, { channel, at }, context);
+  if (own) {
+    // Its client has requested the channel, and that is not decided yet: the ack tells it.
+    own.access = access;
+    return;
+  }
   try {
     const request = { channel, authorize: () => access };
     const { subscription, ack, goLive } = await beginSubscription(session, request, context);

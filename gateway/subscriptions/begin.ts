@@ -40,7 +40,7 @@ export async function beginSubscription(
   let endRead = (_bytes: number): void => undefined;
   let mayHaveRead = false;
   try {
-    const access = await request.authorize();
+    const access = await authorized(subscription, request.authorize);
     subscription.access = access;
     assertNotEnded(subscription);
     // The turn comes before the join: a subscription that has joined holds every frame of its channel.
@@ -69,6 +69,16 @@ export async function beginSubscription(
     if (session.subscriptions.get(channel) === subscription) endSubscription(session, channel, context);
     else context.channels.leave(channel, subscription);
     throw error;
+  }
+}
+
+/** A service may subscribe the session while its client's request is decided: that counts more than a refusal. */
+async function authorized(subscription: Subscription, authorize: () => Access | Promise<Access>): Promise<Access> {
+  try {
+    return await authorize();
+  } catch (error) {
+    if (!subscription.access) throw error;
+    return subscription.access;
   }
 }
 

@@ -220,6 +220,22 @@ test("USR-6: a user is subscribed on all nodes, with a grant, and gets later pub
   for (const client of [after, clients[1]]) await client.next((received) => received.event === "sync:revoked");
 });
 
+test("USR-6: a subscribe that the hook refuses succeeds where a service has subscribed the user meanwhile", async () => {
+  const client = await connectClient(one, { sub: "member" });
+  const { promise: asked, resolve: ask } = Promise.withResolvers<() => void>();
+  service.answer = (_request, response) => ask(() => answerJson(response, {}, 403));
+  const own = client.request("sync:subscribe", { channel: "room:10" });
+  const refuse = await asked;
+  await fleet.api("POST", "/v1/users/member/subscribe", { channel: "room:10" });
+  await fleet.api("POST", "/v1/users/member/send", { event: "told", data: 1 });
+  await client.next(({ event }) => event === "told");
+  refuse();
+  expect(await own).toMatchObject({ ok: true, channel: "room:10", grant: expect.any(String) as string });
+  await fleet.api("POST", "/v1/publish", { channel: "room:10", event: "after", data: 2 });
+  await client.next(({ event }) => event === "after");
+  expect(client.received.map(({ event }) => event)).toEqual(["told", "after"]);
+});
+
 test("USR-6: bad input to subscribe and unsubscribe is refused", async () => {
   for (const path of ["subscribe", "unsubscribe"]) {
     const answer = await fleet.api("POST", `/v1/users/led/${path}`, { channel: "no channel" });
