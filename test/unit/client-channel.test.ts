@@ -210,6 +210,25 @@ describe("client channel", () => {
     expect(gateway.of("sync:subscribe")).toHaveLength(4);
   });
 
+  test("SDK-14: an unsubscribe that the gateway refuses for now is repeated until no subscription is left", async () => {
+    const refused = { code: "rate_limited", message: "", retryable: true, retryAfterMs: 0 } as const;
+    const left = { ...refused, code: "not_subscribed", retryable: false } as const;
+    gateway.onRequest = (request) => {
+      if (request.event !== "sync:unsubscribe") return gateway.grant(request);
+      request.answer({ ok: false, error: gateway.of("sync:unsubscribe").length < 3 ? refused : left });
+      return true;
+    };
+    await board.subscribe();
+    board.unsubscribe();
+    publish(1);
+    await gateway.request("sync:unsubscribe", 3);
+    const again = board.subscribe();
+    await gateway.request("sync:subscribe", 2);
+    await again;
+    expect(gateway.of("sync:unsubscribe")).toHaveLength(3);
+    expect(heard).toEqual([]);
+  });
+
   test("a retryable refusal is retried until the gateway grants the channel", async () => {
     gateway.onRequest = (request) => {
       if (gateway.of("sync:subscribe").length > 2) return gateway.grant(request);

@@ -31,7 +31,7 @@ export class ChannelSubscription {
   #refusals = 0;
   /** The last one since the connection began, while none is granted. */
   #refusal: TidegateError | null = null;
-  /** No subscribe is sent earlier, whatever the application does after a refusal. By `performance.now()`. */
+  /** No request is sent earlier, whatever the application does after a refusal. By `performance.now()`. */
   #notBeforeMs = 0;
   #retryTimer: ReturnType<typeof setTimeout> | undefined;
   #closed: TidegateError | null = null;
@@ -101,9 +101,9 @@ export class ChannelSubscription {
     if (typeof grant === "string") this.#grant = grant;
     // The gateway reads the open request after it sent this event: the answer to that counts.
     if (stream === this.#delivery.newest && this.#inFlight) return false;
+    this.#notBeforeMs = 0;
     if (this.#wanted) {
       // Not granted yet: subscribe with the grant, from the application's own position.
-      this.#notBeforeMs = 0;
       this.#reconcile();
       return false;
     }
@@ -144,14 +144,22 @@ export class ChannelSubscription {
     clearTimeout(this.#retryTimer);
     this.#retryTimer = undefined;
     if (!stream || stream.granted === this.#wanted) return;
-    // A refused unsubscribe means that there was no subscription.
-    if (stream.granted) this.#send(stream, "sync:unsubscribe", {}, () => (stream.granted = null));
+    const pauseMs = this.#notBeforeMs - performance.now();
+    if (pauseMs > 0) this.#retryTimer = setTimeout(() => this.#reconcile(), pauseMs);
+    else if (stream.granted) this.#sendUnsubscribe(stream);
     else if (this.#wanted) this.#sendSubscribe(stream, this.#wanted);
   }
 
+  #sendUnsubscribe(stream: ChannelStream): void {
+    this.#send(stream, "sync:unsubscribe", {}, (ack) => {
+      // After any other refusal there is no subscription.
+      if (!ack.ok && ack.error.retryable) return this.#pause(ack.error.retryAfterMs);
+      this.#refusals = 0;
+      stream.granted = null;
+    });
+  }
+
   #sendSubscribe(stream: ChannelStream, request: SubscribeRequest): void {
-    const pauseMs = this.#notBeforeMs - performance.now();
-    if (pauseMs > 0) return void (this.#retryTimer = setTimeout(() => this.#reconcile(), pauseMs));
     const { position } = this.#delivery;
     const presented = { ...(position && { position }), ...(this.#grant !== null && { grant: this.#grant }) };
     this.#send<SubscribeAck>(stream, "sync:subscribe", presented, (ack) => {
@@ -185,8 +193,12 @@ export class ChannelSubscription {
     if (request.withdrawn) return;
     this.#refusal = error;
     // Also after a final refusal: an application may subscribe again in onEnd.
-    this.#notBeforeMs = performance.now() + repeatDelayMs(this.#refusals++, error.retryAfterMs, this.#random);
+    this.#pause(error.retryAfterMs);
     if (!error.retryable) this.#end(error.code, error.message, error);
+  }
+
+  #pause(retryAfterMs: number | undefined): void {
+    this.#notBeforeMs = performance.now() + repeatDelayMs(this.#refusals++, retryAfterMs, this.#random);
   }
 
   #end(code: string, reason: string, error: TidegateError): void {
