@@ -43,11 +43,12 @@ test("SDK-7: clients of a draining node move: nothing lost or doubled, open call
   const members = await Promise.all(
     Array.from({ length: 20 }, async (_, at) => {
       const client = connect({ url: fleet.urls[0] ?? "", token: () => userToken({ sub: `user-${at}` }) });
-      const heard: { ticks: unknown[]; hints: unknown[]; notes: unknown[] } = { ticks: [], hints: [], notes: [] };
+      const heard = { ticks: [] as unknown[], hints: [] as unknown[], notes: [] as unknown[], pings: 0 };
       const room = client.channel("room:1");
       room.on("tick", (data) => heard.ticks.push(data));
       room.on("hint", (data) => heard.hints.push(data));
       client.onMessage("note", (data) => heard.notes.push(data));
+      client.onMessage("ping", () => heard.pings++);
       await room.subscribe();
       const states: ClientState[] = [];
       client.onState((state) => states.push(state));
@@ -63,6 +64,7 @@ test("SDK-7: clients of a draining node move: nothing lost or doubled, open call
     await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "tick", data: count });
     await fleet.api("POST", "/v1/publish", { channel: "room:1", event: "hint", data: count, history: false });
     await fleet.api("POST", "/v1/users/user-0/send", { event: "note", data: count });
+    await fleet.api("POST", "/v1/users/user-0/send", { event: "ping", data: null });
     return count;
   });
   const stopped = fleet.gateways[0]?.stop();
@@ -75,12 +77,14 @@ test("SDK-7: clients of a draining node move: nothing lost or doubled, open call
   const all = await publishing.stop();
   await eventually(() => members.every(({ heard }) => heard.ticks.length >= all.length));
   await eventually(() => (members[0]?.heard.notes.length ?? 0) >= all.length);
+  await eventually(() => (members[0]?.heard.pings ?? 0) >= all.length);
   for (const [at, { heard, states }] of members.entries()) {
     expect(heard.ticks).toEqual(all);
     expect(new Set(heard.hints).size).toBe(heard.hints.length);
     expect(states).toEqual([{ ...before[at], node: "node-2", resumed: true }]);
   }
   expect(members[0]?.heard.notes).toEqual(all);
+  expect(members[0]?.heard.pings).toBe(all.length);
   const drained = fleet
     .log()
     .split("\n")

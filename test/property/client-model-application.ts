@@ -48,8 +48,10 @@ export class ModelApplication {
   /** The gateway sends `sync:subscribed` for this channel, and the client has not reported it yet. */
   subscribedByServer: ChannelName | null = null;
   closed = false;
-  /** How often each message without an offset arrived, and whether it must. */
-  readonly #unnumbered: { got: number; due: boolean }[] = [];
+  /** To the user. */
+  readonly messages = { sent: 0, got: 0 };
+  /** How often each ephemeral publication arrived. */
+  readonly #hints: number[] = [];
   readonly #client: Client;
   readonly #gateway: GatewayView;
   readonly #violations: Violations;
@@ -60,7 +62,7 @@ export class ModelApplication {
     this.#gateway = gateway;
     this.#violations = violations;
     client.onState((state) => violations.expect(() => this.#stateChanged(state)));
-    client.onMessage("note", (id) => void this.#message(id as number).got++);
+    client.onMessage("note", () => void this.messages.got++);
     client.onSubscribed((channel) => {
       const followed = this.of(channel.name);
       violations.expect(() => equal(followed.wanted, false));
@@ -132,9 +134,9 @@ export class ModelApplication {
     );
   }
 
-  /** The gateway is to send a message without an offset. Returns its id. */
-  expectMessage(due: boolean): number {
-    return this.#unnumbered.push({ got: 0, due }) - 1;
+  /** The gateway is to send an ephemeral publication. Returns its id. */
+  expectHint(): number {
+    return this.#hints.push(0) - 1;
   }
 
   /** A call reached the gateway. */
@@ -172,7 +174,8 @@ export class ModelApplication {
   check(): void {
     ok(this.calls.filter(({ waiting }) => waiting).length <= maxWaitingCalls);
     for (const { settled } of [...this.calls, ...this.subscribes]) ok(settled <= 1);
-    for (const { got, due } of this.#unnumbered) ok(got <= 1 && (got === 1 || !due));
+    for (const got of this.#hints) ok(got <= 1);
+    equal(this.messages.got, this.messages.sent);
   }
 
   #follow(name: ChannelName): void {
@@ -193,7 +196,7 @@ export class ModelApplication {
       followed.whenDelivered = undefined;
       whenDelivered?.();
     });
-    channel.on("hint", (id) => void this.#message(id as number).got++);
+    channel.on("hint", (id) => this.#heard(id as number));
     channel.onResync(({ position }) => {
       const bridged = this.#gateway.bridgedElsewhere(name);
       // Without a loss there is no resync.
@@ -210,9 +213,9 @@ export class ModelApplication {
     for (const followed of this.followed.values()) followed.wanted = false;
   }
 
-  #message(id: number): { got: number; due: boolean } {
-    const message = this.#unnumbered[id];
-    if (!message) throw new Error("the client delivered a message that the gateway has not sent");
-    return message;
+  #heard(id: number): void {
+    const got = this.#hints[id];
+    if (got === undefined) throw new Error("the client delivered a publication that the gateway has not sent");
+    this.#hints[id] = got + 1;
   }
 }

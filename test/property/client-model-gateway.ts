@@ -179,16 +179,18 @@ export class ModelGateway implements GatewayView {
   }
 
   ephemeral(name: ChannelName, missing: number): void {
-    const id = this.#application().expectMessage(false);
+    const id = this.#application().expectHint();
     for (const [index, { live, callbacks }] of this.open.entries()) {
       if (live.has(name) && (missing & (1 << index)) === 0) callbacks.received("hint", id, { channel: name });
     }
   }
 
-  message(missing: number): void {
-    const receivers = this.open.filter(({ stage }, index) => stage === "welcomed" && (missing & (1 << index)) === 0);
-    const id = this.#application().expectMessage(receivers.length > 0);
-    for (const { callbacks } of receivers) callbacks.received("note", id, { user: true });
+  /** On one connection, as equal as any other message. */
+  message(which: number): void {
+    const connection = this.#connection(which);
+    if (connection?.stage !== "welcomed") return;
+    this.#application().messages.sent++;
+    connection.callbacks.received("note", null, { user: true });
   }
 
   /** Answers one request, after skipping `skip`. Requests for channels are answered in order. */

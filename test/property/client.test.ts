@@ -78,7 +78,7 @@ const anyMove = fc.oneof(
   },
   { arbitrary: move("lose", [which], (world, on) => world.gateway.lose(on)), weight: 5 },
   { arbitrary: move("unsubscribe", [channel], (world, name) => world.application.unsubscribe(name)), weight: 4 },
-  { arbitrary: move("message", [some], (world, missing) => world.gateway.message(missing)), weight: 4 },
+  { arbitrary: move("message", [which], (world, on) => world.gateway.message(on)), weight: 4 },
   { arbitrary: move("ephemeral", [channel, some], (world, ...given) => world.gateway.ephemeral(...given)), weight: 4 },
   {
     arbitrary: move("repeatLast", [which, channel], (world, ...given) => world.gateway.repeatLast(...given)),

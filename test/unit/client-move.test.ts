@@ -70,7 +70,6 @@ test("SDK-7: publications of either or both connections are delivered once and i
   await eventually(() => heard.length === 4);
   const missed = { event: "moved", data: "p2", offset: 2 };
   const onSecond = gateway.sockets[1];
-  onSecond?.emit("note", "n1", { user: true });
   again.answer({
     ok: true,
     channel: "board:1",
@@ -84,6 +83,19 @@ test("SDK-7: publications of either or both connections are delivered once and i
   onSecond?.emit("note", "n2", { user: true });
   await eventually(() => heard.includes("n2"));
   expect(heard).toEqual(["p1", "p2", "h1", "n1", "p3", "h2", "n2"]);
+});
+
+test("SDK-7: USR-1: of equal messages to the user none is dropped, whichever connection brings them", async () => {
+  const { client } = await connected();
+  await subscribed(client);
+  const heard: unknown[] = [];
+  client.onMessage("note", (data) => heard.push(data));
+  holdOnSecond("sync:subscribe");
+  drain();
+  await gateway.request("sync:subscribe", 2);
+  for (const socket of gateway.sockets) socket.emit("note", "ping", { user: true });
+  await eventually(() => heard.length === 2);
+  expect(heard).toEqual(["ping", "ping"]);
 });
 
 test("SDK-7: a second connection that starts ahead causes no resync: the first one catches up", async () => {

@@ -11,8 +11,8 @@ interface Remembered {
 }
 
 /**
- * Drops messages without an offset that a second connection brings again during a move. Compares their content: of equal
- * messages it lets as many pass as one connection brings.
+ * Drops what has no offset (ephemeral publications, joins, leaves) and a second connection brings again during a move.
+ * Compares the content: of equal messages it lets as many pass as one connection brings.
  */
 export class Deduplicator {
   readonly #remembered = new Map<string, Remembered>();

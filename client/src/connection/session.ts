@@ -168,7 +168,7 @@ export class Session {
   }
 
   #received(attempt: ConnectionAttempt, event: string, data: unknown, meta: unknown): void {
-    const { channels, deduplicator, onMessage } = this.#options;
+    const { channels, onMessage } = this.#options;
     const { connection } = attempt;
     if (event === "sync:drain") return this.#drained(attempt, data);
     if (event === "sync:undrain") return this.#undrained(attempt);
@@ -178,7 +178,8 @@ export class Session {
     const sentTo = typeof meta === "object" && meta !== null ? meta : {};
     if (!isApplicationEvent(event)) channels.receive(connection, event, data);
     else if ("channel" in sentTo) channels.deliver(connection, event, data, sentTo as PublicationMeta);
-    else if ("user" in sentTo && deduplicator.isNew(connection, event, data)) onMessage(event, data);
+    // The gateway sends each on one connection only.
+    else if ("user" in sentTo) onMessage(event, data);
     this.checkHandedOver();
   }
 
