@@ -78,6 +78,7 @@ export class Session {
   }) {
     this.succession = new Succession({
       sessionId: options.sessionId,
+      onMoved: () => this.outbox.send(eventFrame("sync:moved", {})),
       onReplaced: (stayed) => {
         // The newer connection may be closed by then, and this one the client's last.
         if (stayed) this.end("draining", "this session moved to another connection", { reconnect: true });

@@ -10,6 +10,7 @@ const ownClaimMs = 1_000;
  * asked to move stays for a while beside the newer one: calls under way finish here, new messages go there.
  */
 export class Succession {
+  readonly #onMoved: () => void;
   readonly #onReplaced: (stayed: boolean) => void;
   #held: SessionClaim;
   /** Of all connections. A newer claim may be known before the own one. */
@@ -21,9 +22,13 @@ export class Succession {
   /** By `performance.now()`: until then, or until it learns of the claim, the older connection takes messages to the user. */
   #succeedsAt = 0;
 
-  /** @param options.onReplaced a newer claim is in force; `stayed`: the time beside the newer connection is over. */
-  constructor(options: { sessionId: string; onReplaced: (stayed: boolean) => void }) {
+  /**
+   * @param options.onMoved once, when a newer claim is in force and this connection stays for a while.
+   * @param options.onReplaced a newer claim is in force; `stayed`: the time beside the newer connection is over.
+   */
+  constructor(options: { sessionId: string; onMoved: () => void; onReplaced: (stayed: boolean) => void }) {
     this.#held = { sessionId: options.sessionId, claim: 0, checkedAt: 0 };
+    this.#onMoved = options.onMoved;
     this.#onReplaced = options.onReplaced;
   }
 
@@ -78,13 +83,14 @@ export class Succession {
   giveWay(): void {
     clearTimeout(this.#leaveTimer);
     const leftMs = this.#mayStayUntil - performance.now();
+    const { moved } = this;
     if (leftMs > 0) {
       this.#state = "moved";
       this.#leaveTimer = setTimeout(() => this.giveWay(), leftMs);
+      if (!moved) this.#onMoved();
     } else {
-      const stayed = this.moved;
       this.#state = "over";
-      this.#onReplaced(stayed);
+      this.#onReplaced(moved);
     }
   }
 

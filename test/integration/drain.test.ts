@@ -139,6 +139,7 @@ test("MOVE-4: the application subscribes a moving client on its newer connection
   const stopped = fleet.gateways[0]?.stop();
   await old.next(({ event }) => event === "sync:drain");
   const newer = await connectClient(two, {}, { token: undefined, resume: old.welcome.resumeToken, moves: true });
+  await old.next(({ event }) => event === "sync:moved");
   expect((await fleet.api("POST", "/v1/users/mover/subscribe", { channel })).status).toBe(202);
   await newer.next(({ event }) => event === "sync:subscribed");
   await fleet.api("POST", "/v1/publish", { channel, event: "tick", data: 1 });

@@ -59,6 +59,7 @@ describe("client with a bootstrap endpoint", () => {
   });
 
   test("SDK-9: the client asks the endpoint before each connect, but not for a move", async () => {
+    gateway.welcome = { resumeToken: "resume" };
     const client = open(asks());
     await reached(client, "connected");
     gateway.socket.emit("sync:drain", { reconnectInMs: 0, deadlineInMs: 60_000 });

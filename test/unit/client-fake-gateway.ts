@@ -30,6 +30,8 @@ export class FakeGateway {
   welcome: Partial<Welcome> = {};
   /** Answers a request, or returns false to leave it open. */
   onRequest: (request: Request) => boolean = () => this.grant(this.requests.at(-1) as Request);
+  /** Tells the earlier connection of a session that it has moved. */
+  announcesMoves = true;
   url = "";
   readonly #http: HttpServer;
   readonly #io: Server;
@@ -47,6 +49,7 @@ export class FakeGateway {
       next(refusal && Object.assign(new Error(refusal.message), { data: refusal }));
     });
     this.#io.on("connection", (socket) => {
+      if (this.announcesMoves && socket.handshake.auth["resume"]) this.moved();
       this.sockets.push(socket);
       socket.onAny((event: string, data: Request["data"], ...rest: unknown[]) => {
         const answer = rest.pop() as Request["answer"];
@@ -83,6 +86,10 @@ export class FakeGateway {
       answer({ ok: true, channel: data.channel, position, recovered: data.position !== undefined, publications: [] });
     } else answer({ ok: true, data });
     return true;
+  }
+
+  moved(): void {
+    this.sockets.at(-1)?.emit("sync:moved", {});
   }
 
   get socket(): Socket {

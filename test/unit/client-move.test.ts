@@ -60,6 +60,7 @@ test("SDK-7: publications of either or both connections are delivered once and i
   const { board, heard } = await subscribed(client);
   board.on("hint", (data) => heard.push(data));
   client.onMessage("note", (data) => heard.push(data));
+  gateway.welcome = { sessionId: "s1" };
   publish(0, 1);
   holdOnSecond("sync:subscribe");
   drain();
@@ -90,12 +91,27 @@ test("SDK-7: USR-1: of equal messages to the user none is dropped, whichever con
   await subscribed(client);
   const heard: unknown[] = [];
   client.onMessage("note", (data) => heard.push(data));
+  gateway.welcome = { sessionId: "s1" };
   holdOnSecond("sync:subscribe");
   drain();
   await gateway.request("sync:subscribe", 2);
   for (const socket of gateway.sockets) socket.emit("note", "ping", { user: true });
   await eventually(() => heard.length === 2);
   expect(heard).toEqual(["ping", "ping"]);
+});
+
+test("SDK-7: where a move begins another session, its copy of a message to the user is the one that counts", async () => {
+  gateway.announcesMoves = false;
+  const { client, states } = await connected();
+  const heard: unknown[] = [];
+  client.onMessage("note", (data) => heard.push(data));
+  drain();
+  await eventually(() => states.length === 1);
+  for (const [at, socket] of gateway.sockets.entries()) socket.emit("note", at, { user: true });
+  gateway.sockets[0]?.emit("sync:moved", {});
+  await gone(0);
+  await eventually(() => heard.length > 0);
+  expect(heard).toEqual([1]);
 });
 
 test("SDK-7: a second connection that starts ahead causes no resync: the first one catches up", async () => {
@@ -158,6 +174,7 @@ test("ephemeral publications of the old connection end with the first of the new
   board.on("hint", (data) => heard.push(data));
   client.onMessage("note", (data) => heard.push(data));
   gateway.onRequest = (request) => request.data.channel === "board:1" && gateway.grant(request);
+  gateway.welcome = { sessionId: "s1" };
   drain();
   await gateway.request("sync:subscribe", 4);
   gateway.sockets[1]?.emit("hint", "new", { channel: "board:1" });
@@ -186,6 +203,28 @@ test("SDK-7: open calls are answered on the old connection, new calls use the ne
   await gone(0);
 });
 
+test("SDK-7: MOVE-4: the old connection stays until the last message to the user has arrived there", async () => {
+  gateway.announcesMoves = false;
+  const { client, states } = await connected();
+  const heard: unknown[] = [];
+  client.onMessage("note", (data) => heard.push(data));
+  gateway.welcome = { sessionId: "s1" };
+  drain();
+  await eventually(() => states.length === 1);
+  gateway.sockets[0]?.emit("note", "late", { user: true });
+  gateway.sockets[0]?.emit("sync:moved", {});
+  await gone(0);
+  expect(heard).toEqual(["late"]);
+});
+
+test("SDK-7: the old connection is left, too, where its node does not say that the session has moved", async () => {
+  gateway.announcesMoves = false;
+  const { states } = await connected();
+  drain();
+  await gone(0);
+  expect(states.map(({ status }) => status)).toEqual(["connected"]);
+});
+
 test("SDK-7: at the deadline the old connection is closed, open calls or not", async () => {
   const { client } = await connected();
   await subscribed(client);
@@ -203,6 +242,7 @@ test("SDK-7: the url of a drain is for that one connection", async () => {
   const { client } = await connected();
   drain({ url: elsewhere.url });
   await eventually(() => elsewhere.sockets.length === 1);
+  gateway.moved();
   await gone(0);
   elsewhere.cut();
   await sockets(2);

@@ -1,5 +1,5 @@
 /** Which connection owns a session, where a session is sent, and how the end of each session is counted. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, type Mock, test, vi } from "vitest";
 import type { FleetNode } from "../../shared/nodes/contract.ts";
 import { destinationPicker } from "../../gateway/moving/destination.ts";
 import { DrainProgress, outcomeOf } from "../../gateway/moving/drain-progress.ts";
@@ -15,10 +15,11 @@ describe("which connection owns a session", () => {
     vi.useRealTimers();
   });
 
-  function succession(): { succession: Succession; replaced: () => boolean[] } {
+  function succession(): { succession: Succession; onMoved: Mock<() => void>; replaced: () => boolean[] } {
+    const onMoved = vi.fn<() => void>();
     const onReplaced = vi.fn<(stayed: boolean) => void>();
     const replaced = (): boolean[] => onReplaced.mock.calls.map(([stayed]) => stayed);
-    return { succession: new Succession({ sessionId: "s", onReplaced }), replaced };
+    return { succession: new Succession({ sessionId: "s", onMoved, onReplaced }), onMoved, replaced };
   }
   const held = (claim: number): { sessionId: string; claim: number; checkedAt: number } => ({
     sessionId: "s",
@@ -65,6 +66,18 @@ describe("which connection owns a session", () => {
     for (const each of [older, newer]) each.noticeClaim(11);
     expect(takers()).toEqual([false, true]);
     older.end();
+  });
+
+  test("MOVE-4: a connection is told once that no message to the user follows on it, and only if it stays", () => {
+    const [stays, leaves] = [succession(), succession()];
+    for (const { succession: each } of [stays, leaves]) each.applyClaim(held(10), { tookOver: false });
+    stays.succession.mayStayFor(5_000);
+    for (const { succession: each } of [stays, leaves]) each.noticeClaim(11);
+    expect([stays.onMoved, leaves.onMoved].map(({ mock }) => mock.calls.length)).toEqual([1, 0]);
+    stays.succession.noticeClaim(12);
+    stays.succession.mayStayFor(1_000);
+    expect(stays.onMoved).toHaveBeenCalledTimes(1);
+    stays.succession.end();
   });
 
   test("MOVE-4: news of an earlier claim does not make a connection receive user messages", () => {

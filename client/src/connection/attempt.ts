@@ -54,7 +54,7 @@ export class ConnectionAttempt {
     this.#refresh.stop();
   }
 
-  /** Closes once all requests are answered, at the drain's deadline at the latest. */
+  /** Closes once nothing is on its way here any more, at the drain's deadline at the latest. */
   closeWhenIdle(): void {
     this.connection.closeWhenIdle(Math.max(0, (this.drain?.deadlineAtMs ?? 0) - performance.now()));
   }

@@ -11,6 +11,9 @@ const welcomeDeadlineMs = 15_000;
 
 const requestDeadlineMs = 15_000;
 
+/** A node learns at once that a session has moved, unless its store is away; one of an earlier version does not say so. */
+const movedDeadlineMs = 5_000;
+
 export interface ConnectionCallbacks {
   welcomed(welcome: Welcome): void;
   /** Every other event of the gateway, in order. */
@@ -36,6 +39,9 @@ export class Connection implements Requester {
   readonly #inFlight = new Set<(ack: Ack<never>) => void>();
   #welcomeTimer: ReturnType<typeof setTimeout> | undefined;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
+  #movedTimer: ReturnType<typeof setTimeout> | undefined;
+  /** The gateway sends no more messages to the user here. */
+  #moved = false;
   #over = false;
 
   constructor(url: string, auth: Record<string, unknown>, callbacks: ConnectionCallbacks) {
@@ -53,6 +59,8 @@ export class Connection implements Requester {
         this.#callbacks.welcomed(data as Welcome);
       } else if (event === "sync:disconnect") {
         this.#end({ kind: "disconnected", disconnect: data as Disconnect });
+      } else if (event === "sync:moved") {
+        this.#hasMoved();
       } else {
         // Socket.IO passes numeric names as numbers.
         this.#callbacks.received(String(event), data, meta);
@@ -88,10 +96,14 @@ export class Connection implements Requester {
     this.#socket.emit(event, ...args, settle);
   }
 
-  /** Closes once all requests are answered, after `withinMs` at the latest. The caller sends no more requests. */
+  /**
+   * The session has moved: closes once every message to the user has arrived and all requests are answered, after `withinMs` at
+   * the latest. The caller sends no more requests.
+   */
   closeWhenIdle(withinMs: number): void {
     if (this.#over) return;
     this.#idleTimer = setTimeout(() => this.#closed(), Math.min(withinMs, maxTimerMs));
+    this.#movedTimer = setTimeout(() => this.#hasMoved(), movedDeadlineMs);
     this.#closeIfIdle();
   }
 
@@ -102,8 +114,13 @@ export class Connection implements Requester {
     this.#failInFlight();
   }
 
+  #hasMoved(): void {
+    this.#moved = true;
+    this.#closeIfIdle();
+  }
+
   #closeIfIdle(): void {
-    if (this.#idleTimer !== undefined && this.#inFlight.size === 0) this.#closed();
+    if (this.#idleTimer !== undefined && this.#moved && this.#inFlight.size === 0) this.#closed();
   }
 
   #closed(): void {
@@ -125,6 +142,7 @@ export class Connection implements Requester {
     this.#over = true;
     clearTimeout(this.#welcomeTimer);
     clearTimeout(this.#idleTimer);
+    clearTimeout(this.#movedTimer);
     this.#socket.off();
     this.#socket.offAny();
     closeTransport();

@@ -41,7 +41,7 @@ export class Session {
   #current: ConnectionAttempt | null = null;
   /** Not welcomed yet; in a move also welcomed, until the channels are handed over to it. */
   #next: ConnectionAttempt | null = null;
-  /** Still open for the answers to their requests. */
+  /** Still open for the answers to their requests, and for messages to the user. */
   readonly #closing = new Set<ConnectionAttempt>();
 
   constructor(options: SessionOptions) {
@@ -178,9 +178,14 @@ export class Session {
     const sentTo = typeof meta === "object" && meta !== null ? meta : {};
     if (!isApplicationEvent(event)) channels.receive(connection, event, data);
     else if ("channel" in sentTo) channels.deliver(connection, event, data, sentTo as PublicationMeta);
-    // The gateway sends each on one connection only.
-    else if ("user" in sentTo) onMessage(event, data);
+    else if ("user" in sentTo && this.#isOfNewestSession(attempt)) onMessage(event, data);
     this.checkHandedOver();
+  }
+
+  /** A session gets each message to the user on one of its connections. A move that could not resume began a session of its own. */
+  #isOfNewestSession({ welcome }: ConnectionAttempt): boolean {
+    const newest = this.#next?.welcome ?? this.#current?.welcome;
+    return !newest || welcome?.sessionId === newest.sessionId;
   }
 
   /** On the current connection a drain is ignored during an attempt; on the next one it waits for this move to end. */
