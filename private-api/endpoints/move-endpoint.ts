@@ -9,7 +9,7 @@ import {
   type ReadFrom,
   type SlotQuery,
 } from "../../shared/changes/contract.ts";
-import { changesBetween, comparePlaces, timeOf } from "../../shared/changes/places.ts";
+import { changesBetween, comparePlaces, placeAtTime, timeOf } from "../../shared/changes/places.ts";
 import type { EndpointStore, Move, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import type { Endpoint } from "../../shared/endpoints/endpoint.ts";
 import { matchesPattern } from "../../shared/protocol/grammar.ts";
@@ -77,7 +77,7 @@ export class EndpointMoves {
         assertPast(to.time);
         return { endpoint, move: { startsAt: to.time }, places: allAt(() => placeBeforeAll) };
       }
-      if ("cursor" in to) return { endpoint, ...cursorTarget(to.cursor, "/to") };
+      if ("cursor" in to) return { endpoint, ...(await this.#cursorTarget(to.cursor, "/to")) };
       assertOwnChannels([to], stored.endpoint, "/to");
       const found = (await placesOf(this.#sources, [to], fromStart)).get(to.channel) ?? placeBeforeAll;
       // What is queued stays, and in other slots the endpoint continues from where it is. It gets a place even where it is not behind, because it
@@ -95,7 +95,7 @@ export class EndpointMoves {
       if (shadow.mode !== "shadow") throw new TidegateError("conflict", "the endpoint is no shadow");
       const endpoint: Endpoint = { ...shadow, mode: "live" };
       if (typeof after === "string") {
-        const target = cursorTarget(after, "/after");
+        const target = await this.#cursorTarget(after, "/after");
         const { startsAt } = target.move;
         await this.#assertWhole("what follows the cursor", { ...stored, endpoint, startsAt }, target.places);
         return { endpoint, ...target };
@@ -135,6 +135,32 @@ export class EndpointMoves {
       await this.#remove(cursors);
     }
     throw new TidegateError("conflict", "other callers keep changing the endpoint: try again");
+  }
+
+  /** It continues as a pull with this cursor does. @throws TidegateError `invalid_request` */
+  async #cursorTarget(
+    text: string,
+    path: "/to" | "/after",
+  ): Promise<Pick<MoveTarget, "places"> & { move: { startsAt: number } }> {
+    const cursor = parseCursor(text);
+    if (!cursor) throw invalidPosition([`${path}: must be the cursor of an answer of GET /v1/changes`]);
+    const { since } = cursor;
+    const times = [...cursor.places.values()].map(timeOf);
+    if (cursor.places.size === slotCount) {
+      return { move: { startsAt: Math.min(...times) }, places: cursor.places };
+    }
+    const newest = new Map((await this.#log.figures()).map((figures) => [figures.slot, figures.newest]));
+    const unread = (slot: number): Place => {
+      const last = newest.get(slot);
+      if (since === 0 || last === undefined) return placeBeforeAll;
+      // At the end of a slot, so that the endpoint is not behind there until the next change.
+      return timeOf(last) < since ? last : placeAtTime(since);
+    };
+    return {
+      // No later than any place, and the places say where each slot begins.
+      move: { startsAt: Math.min(since, ...times) },
+      places: allAt((slot) => cursor.places.get(slot) ?? unread(slot)),
+    };
   }
 
   /** Stores all cursors. If that fails, removes them again, as far as Redis can be reached. @throws TidegateError */
@@ -242,14 +268,6 @@ const fromStart = (): ReadFrom => ({ kind: "start" });
 function assertPast(time: number): void {
   if (time <= Date.now() + maxClockDifferenceMs) return;
   throw invalidPosition(['/to/time: is in the future: "end" moves the endpoint past everything that is published']);
-}
-
-function cursorTarget(text: string, path: string): Pick<MoveTarget, "places"> & { move: { startsAt: number } } {
-  const cursor = parseCursor(text);
-  if (!cursor) throw invalidPosition([`${path}: must be the cursor of an answer of GET /v1/changes`]);
-  const times = [...cursor.places.values()].map(timeOf);
-  const startsAt = cursor.places.size === slotCount ? Math.min(...times) : Math.min(cursor.since, ...times);
-  return { move: { startsAt }, places: allAt((slot) => cursor.places.get(slot) ?? placeBeforeAll) };
 }
 
 function allAt(placeIn: (slot: number) => Place): ReadonlyMap<number, Place> {

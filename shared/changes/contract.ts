@@ -56,7 +56,7 @@ export type ReadFrom =
   | { readonly kind: "end" }
   /** Changes of that time, in Unix ms, and later ones. */
   | { readonly kind: "time"; readonly at: number }
-  /** A place that an earlier read returned. */
+  /** A place that an earlier read returned, or one of `placeAtTime`. */
   | { readonly kind: "after"; readonly place: Place };
 
 export interface SlotQuery {

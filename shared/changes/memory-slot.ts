@@ -2,7 +2,7 @@
 import { changeOverheadBytes, type ChangeRetention, type RowName } from "../channels/contract.ts";
 import type * as contract from "./contract.ts";
 import { placeBeforeAll } from "./contract.ts";
-import { changesBetween, comparePlaces, timeOf } from "./places.ts";
+import { changesBetween, comparePlaces, isAtTime, timeOf } from "./places.ts";
 
 /** Consecutive changes that have left the log and are not noted as rows. */
 interface Hole {
@@ -134,9 +134,11 @@ function namespaceOf(channel: string): string {
 export function readSlot(
   slot: number,
   log: SlotLog,
-  from: contract.ReadFrom,
+  asked: contract.ReadFrom,
   bounds: contract.ReadBounds,
 ): contract.SlotRead {
+  const isTime = asked.kind === "after" && isAtTime(asked.place);
+  const from: contract.ReadFrom = isTime ? { kind: "time", at: timeOf(asked.place) } : asked;
   const floor = bounds.withRows && log.gone.length > 0 ? log.floor : log.trimmed;
   const since = from.kind === "after" ? from.place : from.kind === "time" ? `${from.at}-0` : log.newest;
   const oldest = comparePlaces(since, floor) < 0 ? floor : since;

@@ -16,6 +16,16 @@ export function changesBetween(from: Place, to: Place): number {
   return Math.max(0, numberOf(to) - numberOf(from));
 }
 
+/** Before everything of that time, in Unix ms, and later: a read after it is one from the time on. */
+export function placeAtTime(ms: number): Place {
+  return `${ms}-0`;
+}
+
+/** Whether it is from {@link placeAtTime}. Changes have numbers from 1 on. */
+export function isAtTime(place: Place): boolean {
+  return place !== placeBeforeAll && numberOf(place) === 0;
+}
+
 function numberOf(place: Place): number {
   return Number(place.slice(place.indexOf("-") + 1));
 }

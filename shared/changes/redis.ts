@@ -9,7 +9,7 @@ import type { StoreState } from "../runtime/store-state.ts";
 import type * as contract from "./contract.ts";
 import { firstCursors, maxCursors, readerLeaseMs } from "./contract.ts";
 import { extendLeasesScript, takeLeasesScript } from "./lease-scripts.ts";
-import { timeOf } from "./places.ts";
+import { isAtTime, timeOf } from "./places.ts";
 import { type ReadReply, toSlotRead } from "./read-reply.ts";
 import { ReadRoom } from "./read-room.ts";
 
@@ -229,7 +229,8 @@ function slotOfNews(root: string, topic: string): number | undefined {
 
 function textOf(from: contract.ReadFrom): Argument {
   if (from.kind === "time") return from.at;
-  return from.kind === "after" ? from.place : from.kind;
+  if (from.kind !== "after") return from.kind;
+  return isAtTime(from.place) ? timeOf(from.place) : from.place;
 }
 
 function isNews({ changes, rows, gap, hasEnded }: contract.SlotRead): boolean {

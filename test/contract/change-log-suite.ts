@@ -5,7 +5,7 @@ import type { ChannelBroker, PublishOutcome, PublishRequest } from "../../shared
 import { changeOverheadBytes } from "../../shared/channels/contract.ts";
 import type { Change, ChangeLog, Place, ReadBounds, ReadFrom, SlotRead } from "../../shared/changes/contract.ts";
 import { firstCursors, placeBeforeAll } from "../../shared/changes/contract.ts";
-import { changesBetween, comparePlaces, timeOf } from "../../shared/changes/places.ts";
+import { changesBetween, comparePlaces, placeAtTime, timeOf } from "../../shared/changes/places.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -130,8 +130,11 @@ export function changeLogSuite(name: string, create: () => Promise<[LoggingProgr
       const at = timeOf(third.place);
       expect(dataOf(await read(other, slot, { kind: "time", at }))).toEqual(["3"]);
       expect(dataOf(await read(other, slot, { kind: "time", at: 0 }))).toEqual(["1", "2", "3"]);
-      const future = await read(other, slot, { kind: "time", at: at + 60_000 });
-      expect([dataOf(future), future.place]).toEqual([[], third.newest]);
+      expect(dataOf(await read(other, slot, after(placeAtTime(at))))).toEqual(["3"]);
+      for (const from of [{ kind: "time", at: at + 60_000 } as const, after(placeAtTime(at + 60_000))]) {
+        const future = await read(other, slot, from);
+        expect([dataOf(future), future.place, future.gap]).toEqual([[], third.newest, undefined]);
+      }
     });
 
     test("CHG-7: a read of some channels passes over the others", async () => {

@@ -438,6 +438,27 @@ describe.each(["memory", "Redis"])("on %s", (store) => {
     await fleet.api("DELETE", `/v1/endpoints/${id}`);
   });
 
+  test("EP-12: an endpoint moved to the cursor of another channel gets only what follows", async () => {
+    const channels = Array.from({ length: 8 }, (_, n) => `board:moved${n}`);
+    const publishToAll = async (data: unknown): Promise<void> => {
+      for (const channel of channels) await publish(channel, data);
+    };
+    await publishToAll("before");
+    const endpoint = await receiver();
+    const { id } = await create(endpoint.url, { channels: ["board:moved*"] });
+    const end = await fleet.api("GET", "/v1/changes?channels=board:movedOther&cursor=end");
+    await publish(channels[0] ?? "", "between");
+    await eventually(() => endpoint.requests.length === 1);
+    const moved = await fleet.api("POST", `/v1/endpoints/${id}/seek`, { to: end.body["cursor"] });
+    expect(moved.status, moved.text).toBe(200);
+    await publishToAll("after");
+    const isLast = (request: ServiceRequest): boolean => dataOf(request) === "after";
+    await eventually(() => endpoint.requests.filter(isLast).length === channels.length);
+    const earlier = endpoint.requests.filter((request) => !isLast(request)).map(dataOf);
+    expect(earlier).toEqual(["between", "between"]);
+    await fleet.api("DELETE", `/v1/endpoints/${id}`);
+  });
+
   test("EP-12: a position that is none is refused, with what is wrong", async () => {
     const { id } = await create("http://127.0.0.1:1", { mode: "shadow" });
     const refused = async (call: string, body: object): Promise<unknown> => {

@@ -1,16 +1,21 @@
 /** Where an endpoint continues that is moved to a change of a channel. */
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { formatCursor } from "../../private-api/changes/pull-cursor.ts";
+import { ChangePulls, type Pulled, type PullRequest } from "../../private-api/changes/change-pulls.ts";
+import { parseChannels } from "../../private-api/changes/channel-filter.ts";
+import { formatCursor, parseCursor } from "../../private-api/changes/pull-cursor.ts";
 import { wants } from "../../private-api/endpoints/change-queue.ts";
 import type { ChannelPlace } from "../../private-api/endpoints/channel-places.ts";
 import { cursorName } from "../../private-api/endpoints/behind.ts";
 import { ledgerLines } from "../../private-api/endpoints/ledger.ts";
 import { EndpointMoves } from "../../private-api/endpoints/move-endpoint.ts";
+import { EndpointStops } from "../../private-api/endpoints/stop-endpoint.ts";
 import { type Change, placeBeforeAll } from "../../shared/changes/contract.ts";
 import { MemoryChangeLog } from "../../shared/changes/memory.ts";
+import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
 import { slotOf } from "../../shared/redis/slots.ts";
 import { brokerUnavailable } from "../../shared/redis/unavailable.ts";
+import { quietLogger } from "../support/logger.ts";
 import { plainEndpoint } from "../support/stored-endpoint.ts";
 import { noTables } from "../support/table-rows.ts";
 
@@ -186,6 +191,78 @@ async function placesOfStored(): Promise<ReadonlySet<string>> {
   const cursors = await log.cursors([slot], cursorName(stored));
   return new Set(cursors.map(({ place }) => place));
 }
+
+describe("a cursor of a pull that named one channel", () => {
+  const foreign = "board:2";
+  const pulls = (): ChangePulls => new ChangePulls({ log, tables: noTables, logger: quietLogger });
+  const pull = async (from: PullRequest["from"], channels: string): Promise<Pulled> =>
+    pulls().pull({
+      ...{ filter: parseChannels(channels), from, limit: 1_000, waitMs: 0, caller: "reader" },
+      signal: new AbortController().signal,
+    });
+  const named = ({ channel: name, offset }: { channel: string; offset: number }): string => `${name} ${offset}`;
+  const pulled = ({ items }: Pulled): string[] =>
+    items.flatMap((item) => (item.kind === "change" ? [named(item.change)] : [item.kind]));
+  /** What the shadow would be sent. */
+  async function ledger(stored: StoredEndpoint): Promise<string[]> {
+    const lines: string[] = [];
+    for await (const { text } of ledgerLines({ log, tables: noTables }, stored, {})) {
+      lines.push(named(JSON.parse(text) as { channel: string; offset: number }));
+    }
+    return lines;
+  }
+
+  test.each([
+    ["from the end", (): PullRequest["from"] => ({ kind: "end" }), 3],
+    ["from a time", (): PullRequest["from"] => ({ kind: "time", at: Date.now() }), 3],
+    ["from the start", (): PullRequest["from"] => ({ kind: "start" }), 0],
+  ])("EP-12: a cursor %s means the same to seek as to a pull of all channels", async (_from, begin, known) => {
+    publish("early", 1, 2);
+    publish("early", 1, 3, { to: foreign });
+    // Older than the cursor by more than the clock is inexact.
+    aheadMs += 10;
+    const { cursor } = await pull(begin(), channel);
+    expect(cursor.places.size).toBe(1);
+    const check = async (expected: readonly string[]): Promise<void> => {
+      const moved = await moves.seek("ep_1", { cursor: formatCursor(cursor) });
+      expect((await ledger(moved)).toSorted()).toEqual(expected.toSorted());
+      expect(pulled(await pull({ kind: "cursor", cursor }, "board:*")).toSorted()).toEqual(expected.toSorted());
+    };
+    const before = [1, 2, 3].slice(known).map((offset) => `${foreign} ${offset}`);
+    await check(before);
+    aheadMs += 10;
+    publish("early", 3, 3);
+    publish("early", 4, 5, { to: foreign });
+    publish("early", 1, 1, { to: "board:3" });
+    await check([...before, `${channel} 3`, `${foreign} 4`, `${foreign} 5`, "board:3 1"]);
+  });
+
+  test("CUT-1: a shadow that was moved to it has a position that a pull takes", async () => {
+    publish("early", 1, 2);
+    publish("early", 1, 3, { to: foreign });
+    aheadMs += 10;
+    const { cursor } = await pull({ kind: "end" }, channel);
+    aheadMs += 10;
+    publish("early", 4, 5, { to: foreign });
+    const moved = await moves.seek("ep_1", { cursor: formatCursor(cursor) });
+    const stops = new EndpointStops({ store, log, queues: { waitingOfSource: async () => 0 }, moves });
+    const position = parseCursor((await stops.positionOf(moved)).after);
+    if (!position) throw new Error("no cursor");
+    const following = await pull({ kind: "cursor", cursor: position }, "board:*");
+    expect(pulled(following)).toEqual([`${foreign} 4`, `${foreign} 5`]);
+  });
+
+  test("EP-13: a shadow goes live with it where the log has lost what came before it", async () => {
+    publish("early", 1, 2);
+    publish("early", 1, 3, { to: foreign, maxBytes: 1 });
+    aheadMs += 10;
+    const { cursor } = await pull({ kind: "end" }, channel);
+    aheadMs += 10;
+    publish("early", 4, 4, { to: foreign });
+    const live = await moves.goLive("ep_1", formatCursor(cursor), "now");
+    expect(await ledger({ ...live, endpoint: { ...live.endpoint, mode: "shadow" } })).toEqual([`${foreign} 4`]);
+  });
+});
 
 test("EP-9: a move that is late stores no places for the move that was quicker", async () => {
   publish("early", 1, 5);
