@@ -2,8 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { LookupFunction } from "node:net";
 import type { ChangeBudget } from "../../shared/changes/budget.ts";
-import { type ChangeLog, placeBeforeAll } from "../../shared/changes/contract.ts";
-import { changesBetween, timeOf } from "../../shared/changes/places.ts";
+import type { ChangeLog } from "../../shared/changes/contract.ts";
 import type { ChannelBroker } from "../../shared/channels/contract.ts";
 import type { AttemptLog, EndpointStore, StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { type Endpoint, endpointClass, endpointService, stateOf } from "../../shared/endpoints/endpoint.ts";
@@ -28,6 +27,7 @@ import { timeOfMessage } from "./queued-change.ts";
 import { EndpointMoves } from "./move-endpoint.ts";
 import { EndpointStops } from "./stop-endpoint.ts";
 import { FailingEndpoints } from "./failing-endpoints.ts";
+import { waitingInLog } from "./waiting-in-log.ts";
 
 export interface EndpointsOptions {
   store: EndpointStore;
@@ -144,30 +144,15 @@ export class Endpoints implements Service {
     return endpointView(stored, { lag: { changes: waiting.changes, ms }, health });
   }
 
-  /** Counts what is queued for the endpoint, and what it has not got from the log yet. In the log, changes of other channels count as well. */
+  /** Counts what is queued for the endpoint, and what it has not got from the log yet. */
   async #waiting(stored: StoredEndpoint): Promise<{ changes: number; oldestAt: number }> {
     if (stateOf(stored.endpoint) === "shadow") return { changes: 0, oldestAt: Infinity };
-    const [queued, cursors] = await Promise.all([
+    const [queued, inLog] = await Promise.all([
       this.#queues.waitingOfSource(endpointService(stored.endpoint.id)),
-      this.#log.cursors(everySlot, cursorName(stored)),
+      waitingInLog(this.#log, stored),
     ]);
-    let changes = queued;
-    let oldestAt = queued === 0 ? Infinity : await this.#oldestQueuedAt(stored);
-    const logs = new Map(
-      cursors.length === 0 ? [] : (await this.#log.figures()).map((figures) => [figures.slot, figures]),
-    );
-    for (const { slot, place } of cursors) {
-      const log = logs.get(slot);
-      if (!log) continue;
-      const isFromTime = place === placeBeforeAll && stored.startsAt > 0;
-      // How many changes came before a time is not known.
-      const isAtEnd = isFromTime && timeOf(log.newest) < stored.startsAt;
-      const missing = isAtEnd ? 0 : Math.min(log.changes, changesBetween(place, log.newest));
-      changes += missing;
-      const from = isFromTime ? stored.startsAt : timeOf(place);
-      if (missing > 0) oldestAt = Math.min(oldestAt, Math.max(from, log.oldestAt ?? 0));
-    }
-    return { changes, oldestAt };
+    const oldestQueuedAt = queued === 0 ? Infinity : await this.#oldestQueuedAt(stored);
+    return { changes: queued + inLog.changes, oldestAt: Math.min(oldestQueuedAt, inLog.oldestAt) };
   }
 
   async #oldestQueuedAt({ endpoint: { id, tenant = "" } }: StoredEndpoint): Promise<number> {
