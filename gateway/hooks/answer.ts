@@ -1,6 +1,8 @@
 /** The answer to a provider, and what the metrics call it. */
 export interface HookAnswer {
   readonly outcome: "accepted" | "duplicate" | "dropped" | "journaled" | "challenge" | "answered";
+  /** Parts that were dropped, see `StoredWebhook`. */
+  readonly droppedParts?: number;
   readonly status: number;
   readonly text?: string;
   readonly contentType?: string;

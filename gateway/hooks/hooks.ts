@@ -74,14 +74,15 @@ export class Hooks {
     const { metrics, logger } = context;
     const source = found?.name ?? unknownSource;
     const startedAt = performance.now();
-    const count = (outcome: string): void => {
+    const count = (outcome: string, droppedParts = 0): void => {
       metrics.hookSeconds.observe({ source }, (performance.now() - startedAt) / 1_000);
-      metrics.hooks.inc({ source, outcome });
+      if (outcome !== "dropped") metrics.hooks.inc({ source, outcome });
+      if (droppedParts > 0) metrics.hooks.inc({ source, outcome: "dropped" }, droppedParts);
     };
     if (!accepting()) exchange.closeAfter();
     try {
-      const { outcome, status, text, contentType } = await this.#answer(found, exchange);
-      count(outcome);
+      const { outcome, droppedParts, status, text, contentType } = await this.#answer(found, exchange);
+      count(outcome, droppedParts);
       const type = contentType !== undefined && { "content-type": contentType, "x-content-type-options": "nosniff" };
       exchange.answer({ status, headers: { ...type }, text });
     } catch (error) {

@@ -55,7 +55,7 @@ export async function receiveWebhook(
     const events = eventsOf({ source, envelope: envelopeOf(head), body, content });
     const [event] = events;
     const reply = source.route.mode === "call" && event ? await replyTo(source, event, context) : undefined;
-    return reply ?? { outcome: await storeWebhook(source, events, { context, journal }), status: source.answer };
+    return reply ?? { ...(await storeWebhook(source, events, { context, journal })), status: source.answer };
   } finally {
     release();
   }

@@ -44,7 +44,7 @@ const counters = {
   ],
   hooks: [
     "webhooks_total",
-    "Webhooks: accepted, duplicate, dropped, challenge, answered (by a service), journaled, or the code of the refusal",
+    "Webhooks: accepted, duplicate, dropped (parts), challenge, answered (by a service), journaled, or the code of the refusal",
     "source",
     "outcome",
   ],

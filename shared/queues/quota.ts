@@ -31,6 +31,10 @@ export class WaitingQuota {
     this.#waiting = options.waiting;
   }
 
+  get limit(): number {
+    return this.#limit();
+  }
+
   /** As {@link allows}, without waiting: undefined if the store has to be asked, or another question waits for it. */
   allowsAtOnce(owner: string, items: number): boolean | undefined {
     const known = this.#owners.get(owner);
@@ -59,6 +63,18 @@ export class WaitingQuota {
     }
   }
 
+  /** How many more items of the owner may wait, as the store says now. */
+  async room(owner: string): Promise<number> {
+    const { waiting } = await this.#read(owner);
+    return Math.max(0, this.limit - waiting);
+  }
+
+  /** Counts items that are stored in a {@link room}. */
+  count(owner: string, items: number): void {
+    const known = this.#owners.get(owner);
+    if (known) known.added += items;
+  }
+
   #take(known: Known, items: number): boolean {
     if (!this.#hasRoom(known, items)) return false;
     known.added += items;
@@ -66,12 +82,12 @@ export class WaitingQuota {
   }
 
   #hasRoom({ waiting, added }: Known, items: number): boolean {
-    return waiting + added + items <= this.#limit();
+    return waiting + added + items <= this.limit;
   }
 
   #isTrusted({ waiting, added, readAt }: Known, items: number): boolean {
     if (performance.now() - readAt > maxAgeMs) return false;
-    return added + items <= (this.#limit() - waiting) * trustedPart;
+    return added + items <= (this.limit - waiting) * trustedPart;
   }
 
   async #read(owner: string): Promise<Known> {

@@ -62,6 +62,8 @@ beforeAll(async () => {
         few: { verify: "none", route: "plain", tenant: "path:1" },
         dropped: { verify: "none", route: "counted" },
         batch: { verify: "none", route: "batched" },
+        many: { verify: "none", route: "plain", split: ["/parts"] },
+        droppedParts: { verify: "none", route: "counted", split: ["/parts"] },
       },
     },
   });
@@ -368,4 +370,21 @@ test("SRC-11: where the class drops items the provider gets its 2xx, and the dro
   for (let n = 0; n < 31; n++) expect((await send("dropped", { body: "{}" })).status).toBe(202);
   expect(await metricOf(fleet.gateways[0], 'webhooks_total{source="dropped",outcome="dropped"}')).toBe(1);
   release();
+});
+
+test("SRC-11: of a webhook with more parts than there is room for, the class drops those that are over", async () => {
+  const marker = newMarker();
+  const parts = Array.from({ length: 33 }, (_, n) => ({ marker: `${marker}-${n};` }));
+  expect((await send("droppedParts", { body: JSON.stringify({ parts }) })).status).toBe(202);
+  const counted = async (outcome: string): Promise<number> =>
+    metricOf(fleet.gateways[0], `webhooks_total{source="droppedParts",outcome="${outcome}"}`);
+  expect([await counted("accepted"), await counted("dropped")]).toEqual([1, 3]);
+  await eventually(() => arrived(`${marker}-29;`).length === 1);
+  expect(arrived(`${marker}-`).length).toBe(30);
+});
+
+test("SRC-11: a webhook with more parts than the quota is refused for good", async () => {
+  const parts = Array.from({ length: 31 }, () => ({}));
+  const refused = await send("many", { body: JSON.stringify({ parts }) });
+  expect([refused.status, refused.code, refused.headers.get("retry-after")]).toEqual([413, "payload_too_large", null]);
 });
