@@ -1,4 +1,5 @@
 /** The script of docs/first-service.md in its shorter form, its service in TypeScript, and the guide against the files that it shows. */
+import { spawnSync } from "node:child_process";
 import { createSecretKey } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -10,7 +11,9 @@ import { parseDocumentText } from "../../shared/documents/parse.ts";
 import { signWebhook } from "../../shared/services/standard-webhooks.ts";
 import { eventually } from "../support/eventually.ts";
 import { serviceSecret, startFleet, tokens } from "../support/fleet.ts";
+import { spawnPrivateApi } from "../support/private-api-process.ts";
 import { freePort, spawnProcess } from "../support/processes.ts";
+import { startRedis } from "../support/redis.ts";
 import { samplesOf } from "../support/samples.ts";
 import { closeClients, connectClient } from "../support/stock-client.ts";
 
@@ -92,4 +95,22 @@ test("WEEK-2: the guide shows lines of the service, in both languages, and the r
   for (const { language, code } of shown) {
     expect(readFileSync(`${folder}/${files[language]}`, "utf8")).toContain(code);
   }
+});
+
+test("WEEK-2: the guide's tokens are enough for its commands, which need no other Node than that of npm ci", async () => {
+  const shell = samplesOf("docs/first-service.md").flatMap(({ language, code }) => (language === "sh" ? [code] : []));
+  expect(shell.filter((code) => /^node /m.test(code))).toEqual([]);
+  const secrets = shell.find((code) => code.includes("export PRIVATE_API_TOKENS")) ?? "";
+  const variables = ["NOTES_SECRET", "PRIVATE_API_TOKENS", "TIDEGATE_API_TOKEN"];
+  const printed = spawnSync("bash", ["-c", `${secrets}\nprintenv -0 ${variables.join(" ")}`], { encoding: "utf8" });
+  const values = printed.stdout.split("\0");
+  const env = Object.fromEntries(variables.map((name, index) => [name, values[index] ?? ""]));
+  const redis = await startRedis();
+  onTestFinished(() => redis.stop());
+  const privateApi = await spawnPrivateApi({ ...env, REDIS_URL: redis.url, RULES_FILE: `${folder}/rules.yaml` });
+  onTestFinished(() => privateApi.process.kill("SIGKILL"));
+  const looks = (shell.at(-1) ?? "").replaceAll("http://127.0.0.1:8081", privateApi.url);
+  const looked = spawnProcess("bash", ["-euc", looks], { env });
+  expect(await looked.exited, looked.output()).toBe(0);
+  expect(looked.output()).toContain('"service":"notes"');
 });
