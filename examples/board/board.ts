@@ -72,7 +72,8 @@ export class Board {
         data: { card: { id: eventId, title, column, order: last + 1, author: user }, by: user },
       };
     }
-    const card = this.#cards.get(String(input["id"]));
+    const { id } = input;
+    const card = typeof id === "string" ? this.#cards.get(id) : undefined;
     if (!card) throw new Refusal(404, "unknown_card", "no such card");
     switch (event) {
       case "card.move": {

@@ -24,6 +24,7 @@ export interface BoardServiceOptions {
 }
 
 const maxBoards = 100;
+const maxTabLength = 40;
 
 /** The caller listens and closes. */
 export function createBoardService(options: BoardServiceOptions): Server {
@@ -35,7 +36,8 @@ export function createBoardService(options: BoardServiceOptions): Server {
     const channel = `board:${boardId}`;
     if (event === "cursor") {
       const card = typeof input["card"] === "string" ? input["card"] : null;
-      const data = { user, tab: String(input["tab"]), x: numberOf(input, "x"), y: numberOf(input, "y"), card };
+      const tab = textOf(input, "tab", maxTabLength);
+      const data = { user, tab, x: numberOf(input, "x"), y: numberOf(input, "y"), card };
       await api.publish({ channel, event, data, history: false });
       return { status: 204 };
     }

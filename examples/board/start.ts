@@ -28,7 +28,18 @@ await runDemo({
   opened: whatToTry,
 });
 
-async function whatToTry({ publicUrl, privateApiUrl, publishToken, rulesFile, tokenFor }: DemoDoors): Promise<string> {
+async function whatToTry({
+  publicUrl,
+  privateApiUrl,
+  publishToken,
+  rulesFile,
+  rules,
+  tokenFor,
+}: DemoDoors): Promise<string> {
+  const webhook = `
+  Send a webhook, as a provider would:
+    curl ${publicUrl}/hooks/notice -H 'content-type: application/json' -d '{"board":"demo","text":"Hello from a webhook"}'
+`;
   return `
 Tidegate is running.
 
@@ -37,10 +48,7 @@ Tidegate is running.
   Publish to everyone on a channel, as a service would:
     curl ${privateApiUrl}/v1/publish -H 'authorization: Bearer ${publishToken}' \\
       -H 'content-type: application/json' -d '{"channel":"board:demo","event":"notice","data":{"text":"Hello"}}'
-
-  Send a webhook, as a provider would:
-    curl ${publicUrl}/hooks/notice -H 'content-type: application/json' -d '{"board":"demo","text":"Hello from a webhook"}'
-
+${rules.sources?.["notice"] === undefined ? "" : webhook}
   Connect a stock Socket.IO client with this token (user "ada"):
     io("${publicUrl}", { transports: ["websocket"], auth: { token: "${await tokenFor("ada")}" } })
 

@@ -17,7 +17,7 @@ PUBLISH_TOKEN = os.environ["PUBLISH_TOKEN"]  # scope "publish"
 app = FastAPI()
 
 
-async def signed(request: Request) -> dict:
+async def signed(request: Request) -> object:
     """The body, where Tidegate has signed it. 401 says: this service does not accept the caller."""
     body = await request.body()
     for secret in SECRETS:
@@ -42,8 +42,8 @@ def publish(channel: str, event: str, data: object, publish_id: str) -> dict:
 
 
 @app.post("/events/{event}")
-def add(request: Request, note: dict = Depends(signed)):
-    if not isinstance(note.get("text"), str):
+def add(request: Request, note: object = Depends(signed)):
+    if not isinstance(note, dict) or not isinstance(note.get("text"), str):
         # The client gets code and message as they are.
         return JSONResponse({"code": "bad_note", "message": "a note has a text"}, 400)
     try:

@@ -39,8 +39,9 @@ async function publish(data: unknown, id: string): Promise<{ offset: number }> {
 async function answer(body: string, headers: IncomingHttpHeaders): Promise<Answer> {
   // 401 says: this service does not accept the caller.
   if (!isSigned(body, headers)) return { status: 401, body: { code: "bad_signature" } };
-  const note = JSON.parse(body) as { text?: unknown };
-  if (typeof note.text !== "string") return { status: 400, body: { code: "bad_note", message: "a note has a text" } };
+  // An event without data has the body null.
+  const note = JSON.parse(body) as { text?: unknown } | null;
+  if (typeof note?.text !== "string") return { status: 400, body: { code: "bad_note", message: "a note has a text" } };
   try {
     // A client that repeats a call, and a queue that tries again, keep the same ce-id.
     const { offset } = await publish(note, String(headers["ce-id"]));

@@ -70,6 +70,8 @@ export interface DemoDoors extends Omit<DemoApi, "listen"> {
   readonly publicUrl: string;
   /** The file with rules of the user's own. */
   readonly rulesFile: string | undefined;
+  /** In force. */
+  readonly rules: RulesDocument;
   tokenFor(user: string): Promise<string>;
 }
 
@@ -171,7 +173,9 @@ class Demo implements Service {
     await this.#running.start();
     const host = config.GATEWAY_HOST === "0.0.0.0" ? "localhost" : config.GATEWAY_HOST;
     const publicUrl = `http://${host}:${gateway.publicDoor.port}`;
-    process.stdout.write(await this.#example.opened({ publicUrl, privateApiUrl, publishToken, rulesFile, tokenFor }));
+    const rules = ((await stores.rulesStore.read())?.document ?? {}) as RulesDocument;
+    const doors = { publicUrl, privateApiUrl, publishToken, rulesFile, rules, tokenFor };
+    process.stdout.write(await this.#example.opened(doors));
   }
 
   async stop(): Promise<void> {

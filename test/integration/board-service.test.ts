@@ -52,6 +52,7 @@ async function putRules(urls: readonly string[], add: object = { mode: "call" })
       { ...route("card.add", "board-1"), ...add },
       route("card.rename", "board-2"),
       route("card.remove", "board-2"),
+      route("cursor", "board-1"),
     ],
   });
   await eventually(async () =>
@@ -175,4 +176,14 @@ test("DEMO-4: the service continues from a trimmed history and ignores events th
   expect(removed).toMatchObject({ ok: true, data: { id: "starter-0", position: { offset: 8 } } });
   expect(cardOf(await load(), "starter-0")).toBeUndefined();
   expect(cardOf(await load(), "starter-3")).toMatchObject({ column: "doing", order: 6 });
+});
+
+test("DEMO-4: what is no name of a card or of a tab is refused", async () => {
+  const { position } = await load();
+  for (const id of [{ toString: 1 }, ["starter-0"], null, 5]) {
+    const refused = await act("card.move", { id, column: "done", order: 1 }, position);
+    expect(refused.error).toMatchObject({ code: "unknown_card", status: 404 });
+  }
+  const cursor = await act("cursor", { tab: { toString: 1 }, x: 1, y: 1 }, position);
+  expect(cursor.error).toMatchObject({ code: "bad_input", status: 400 });
 });

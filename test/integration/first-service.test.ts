@@ -56,10 +56,13 @@ test("WEEK-1: the service in TypeScript publishes, answers, and refuses what is 
   const note = { author: "ada", text: "Hello" };
   expect(await client.request("note.add", note)).toMatchObject({ ok: true, data: { offset: 1 } });
   expect((await client.next(({ event }) => event === "note.added")).data).toEqual(note);
-  expect(await client.request("note.add", {})).toMatchObject({ ok: false, error: { message: "a note has a text" } });
+  for (const mistaken of [{}, null, undefined, "Hello", []]) {
+    const refused = { code: "bad_note", message: "a note has a text", status: 400 };
+    expect(await client.request("note.add", mistaken)).toMatchObject({ ok: false, error: refused });
+  }
 });
 
-test("WEEK-1: the service in Python answers 503 where the private API is killed during a publish", async () => {
+test("WEEK-1: the service in Python answers 503 where the private API is killed during a publish, and 400 for a mistake", async () => {
   const privateApi = createServer((socket) => socket.once("data", () => socket.destroy()));
   privateApi.listen(0, "127.0.0.1");
   onTestFinished(() => void privateApi.close());
@@ -76,14 +79,18 @@ test("WEEK-1: the service in Python answers 503 where the private API is killed 
   });
   onTestFinished(() => service.kill("SIGKILL"));
   await eventually(async () => (await fetch(url).catch(() => undefined)) !== undefined);
-  const body = JSON.stringify({ text: "Hello" });
   const webhookKey = createSecretKey(serviceSecret.slice("whsec_".length), "base64");
-  const answer = await fetch(`${url}/events/note.add`, {
-    method: "POST",
-    body,
-    headers: { "ce-id": "1", ...signWebhook("1", body, [{ webhookKey }], new Date()) },
-  });
+  const add = async (note: unknown): Promise<Response> => {
+    const body = JSON.stringify(note);
+    const headers = { "ce-id": "1", ...signWebhook("1", body, [{ webhookKey }], new Date()) };
+    return fetch(`${url}/events/note.add`, { method: "POST", body, headers });
+  };
+  const answer = await add({ text: "Hello" });
   expect([answer.status, answer.headers.get("retry-after")]).toEqual([503, "1"]);
+  for (const mistaken of [{}, null, "Hello", []]) {
+    const refused = await add(mistaken);
+    expect([refused.status, await refused.json()]).toEqual([400, { code: "bad_note", message: "a note has a text" }]);
+  }
 });
 
 test("WEEK-2: the guide shows lines of the service, in both languages, and the rules that the script runs", () => {
