@@ -69,7 +69,7 @@ export class Comparison {
     if (id === undefined) {
       throw new Error(`the data of ${String(channel)} at offset ${String(offset)} has no ${String(this.#idPointer)}`);
     }
-    const members = [channel, offset, at, id, event] as [string, number, number, string, string];
+    const members = [channel, Number(scalarTextOf(offset)), at, id, event] as [string, number, number, string, string];
     this.#addLedger.run(...members, hashOf(data), excerpt(canonicalText(data), shownCharacters));
   }
 

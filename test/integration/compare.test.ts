@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readBothSides } from "../../deploy/compare/both-sides.ts";
 import { Comparison } from "../../deploy/compare/comparison.ts";
+import { parseExact } from "../../deploy/compare/json-values.ts";
 import { type Counts, type Difference, type DifferenceKind, Findings } from "../../deploy/compare/findings.ts";
 import { EndpointApi } from "../../deploy/endpoint-api.ts";
 import { CaptureFile } from "../../deploy/tee/capture-file.ts";
@@ -134,6 +135,33 @@ describe.each<[string, (line: LedgerLine) => Line, { idPointer?: string }]>([
     expect(named.get("extra")?.before).toMatch(/^4 card\.moved/);
     expect(named.get("missing")?.line).toBe(41);
   });
+});
+
+test("CUT-5: numbers of any length are shown and compared with all their digits", () => {
+  const comparison = new Comparison({ idPointer: undefined });
+  try {
+    const change = (offset: number, data: string): void => {
+      comparison.addLedger(
+        `{"at":1,"changeId":"${offset}","channel":"board:1","offset":${offset},"event":"e","data":${data}}`,
+      );
+    };
+    change(1_234_567_890_123_456, '{"n":9007199254740993,"t":"9007199254740993"}');
+    change(1_234_567_890_123_457, "9007199254740993");
+    const sent = { channel: "board:1", event: "e", id: undefined, at: undefined, text: "", request: undefined };
+    const value = parseExact("9007199254740992");
+    comparison.addReference("file", { ...sent, line: 1, data: { value } });
+    comparison.match();
+    const differences = [...new Findings(comparison, { from: -Infinity, to: Infinity }).differences()];
+    expect(differences).toMatchObject([
+      {
+        ...{ kind: "changed", offset: 1_234_567_890_123_456, reference: "9007199254740992" },
+        ledger: '{"n":9007199254740993,"t":"9007199254740993"}',
+      },
+      { kind: "extra", offset: 1_234_567_890_123_457, ledger: "9007199254740993" },
+    ]);
+  } finally {
+    comparison.close();
+  }
 });
 
 test("CUT-5: the report for people has counts, differences in context and latencies, also as SVG", async () => {
