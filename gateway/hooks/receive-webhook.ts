@@ -63,8 +63,8 @@ export async function receiveWebhook(
 
 /** @throws TidegateError `invalid_request` for a body that is compressed, by its sender or for the way */
 function assertPlain({ headers }: RequestHead): void {
-  const { "content-encoding": encoding = "identity", "transfer-encoding": transfer = "chunked" } = headers;
-  if (encoding.toLowerCase() === "identity" && transfer.toLowerCase() === "chunked") return;
+  const { "content-encoding": encoding = "", "transfer-encoding": transfer = "chunked" } = headers;
+  if (["", "identity"].includes(encoding.toLowerCase()) && transfer.toLowerCase() === "chunked") return;
   const remedy = "send it without a content-encoding, and with no transfer-encoding but chunked";
   throw new TidegateError("invalid_request", `the body is compressed: ${remedy}`);
 }

@@ -56,7 +56,8 @@ export class Deliverer {
     const { policy, items } = delivery;
     // Earlier dispatchers crashed, or the rules allow fewer attempts than before. An item that crashes dispatchers must not be retried for ever.
     if (attempts >= policy.attempts && policy.onFailure !== "block") {
-      const error = { code: "upstream_unavailable", message: "the rules allow no further attempt" };
+      const message = `${attempts} attempts were made, and the rules allow ${policy.attempts}; the last error is not known`;
+      const error = { code: "upstream_unavailable", message };
       return this.#fail(held, claimed, delivery, { error, attempts });
     }
     // This process was frozen: another one may have delivered the item, and later ones.

@@ -1,10 +1,10 @@
 import { TidegateError } from "../runtime/errors.ts";
 
-/** @throws TidegateError where the query is badly encoded: the parser would take such text literally. */
+/** @throws TidegateError where path or query are badly encoded: the parser would take such text literally. */
 export function assertDecodable(url: string): void {
   try {
     decodeURIComponent(url);
   } catch (error) {
-    throw new TidegateError("invalid_request", "the query is not percent-encoded UTF-8", { cause: error });
+    throw new TidegateError("invalid_request", "the URL is not percent-encoded UTF-8", { cause: error });
   }
 }

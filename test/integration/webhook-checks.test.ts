@@ -163,8 +163,21 @@ describe("bad input", () => {
       expect([answer.status, answer.code]).toEqual([400, "invalid_request"]);
     }
     expect((await send("open", { body: "{}" })).code).toBe("invalid_request");
-    expect((await send("open?key=%ff", { body: "{}" })).code).toBe("invalid_request");
+    for (const path of ["open?key=%ff", "open/%ff?key=k"]) {
+      const answer = await send(path, { body: "{}" });
+      expect([answer.code, answer.text]).toEqual([
+        "invalid_request",
+        expect.stringContaining("the URL is not percent-encoded UTF-8"),
+      ]);
+    }
     expect(service.requests.length).toBe(before);
+  });
+
+  test("EDGE-3: a body whose encoding is named identity, or is empty, is not compressed", async () => {
+    for (const encoding of ["identity", ""]) {
+      const answer = await send("open?key=k", { body: "{}", headers: { "content-encoding": encoding } });
+      expect(answer.status, answer.text).toBe(202);
+    }
   });
 
   test("EDGE-5: values with line breaks and other bytes reach the service as one header each", async () => {

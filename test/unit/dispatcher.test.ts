@@ -421,7 +421,10 @@ describe("dispatcher", () => {
     });
     await eventually(async () => (await store.deadLetters({ limit: 1 })).letters.length === 1);
     const [letter] = (await store.deadLetters({ limit: 1 })).letters;
-    expect(JSON.parse(letter?.failure ?? "")).toMatchObject({ attempts: 5 });
+    expect(JSON.parse(letter?.failure ?? "")).toMatchObject({
+      attempts: 5,
+      lastError: { message: "5 attempts were made, and the rules allow 3; the last error is not known" },
+    });
     expect(sent).toEqual([]);
     const answer: Answerer = ({ body }) => {
       sent.push(body);
