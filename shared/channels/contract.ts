@@ -175,7 +175,14 @@ export const idempotencySeconds = 300;
 /** A logged change counts as the bytes of its data, of its channel, event, epoch and offsets, and this for the store's own use. */
 export const changeOverheadBytes = 64;
 /** The state outlives the history by this, so that "trimmed" and "new epoch" stay distinct. */
-export const stateSecondsBeyondHistory = 86_400;
+const secondsBeyondHistory = 86_400;
+/** Short: channels that clients read and nothing publishes to must not fill the store. A new epoch costs their followers nothing: there is nothing to load. */
+const emptyStateSeconds = 3_600;
+
+/** How long the epoch and offset of a channel are kept after its last use. */
+export function stateSeconds(hasPublications: boolean, { historySeconds }: Pick<Retention, "historySeconds">): number {
+  return hasPublications ? historySeconds + secondsBeyondHistory : emptyStateSeconds;
+}
 
 /** An opaque name of a channel's history. A new epoch means that the history before it is gone. */
 export function newEpoch(): string {

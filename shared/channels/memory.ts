@@ -1,6 +1,6 @@
 import type { ContainedErrors } from "../runtime/contained-errors.ts";
 import type * as contract from "./contract.ts";
-import { idempotencySeconds, newEpoch, stateSecondsBeyondHistory } from "./contract.ts";
+import { idempotencySeconds, newEpoch, stateSeconds } from "./contract.ts";
 import type { IdentityKey } from "../protocol/identity-key.ts";
 import { slotOf } from "../redis/slots.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
@@ -88,7 +88,9 @@ export class MemoryBroker implements contract.ChannelBroker {
     channel.offset = publication.offset;
     if (retention.historySize > 0) channel.publications.push(publication);
     while (channel.publications.length > retention.historySize) channel.publications.shift();
-    channel.historyExpiresAt = Date.now() + retention.historySeconds * 1000;
+    const now = Date.now();
+    channel.historyExpiresAt = now + retention.historySeconds * 1000;
+    channel.stateExpiresAt = now + stateSeconds(true, retention) * 1000;
     const position = { epoch: channel.epoch, offset: publication.offset };
     if (id !== undefined) this.#remember(`p ${name} ${id}`, position);
     if (mark && markKey !== undefined) this.#marks.set(markKey, mark.at);
@@ -152,7 +154,7 @@ export class MemoryBroker implements contract.ChannelBroker {
       this.#channels.set(name, channel);
     }
     if (channel.historyExpiresAt <= now) channel.publications = [];
-    channel.stateExpiresAt = now + (retention.historySeconds + stateSecondsBeyondHistory) * 1000;
+    channel.stateExpiresAt = now + stateSeconds(channel.offset > 0, retention) * 1000;
     return channel;
   }
 

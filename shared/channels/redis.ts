@@ -7,7 +7,7 @@ import { brokerUnavailable, orBrokerUnavailable } from "../redis/unavailable.ts"
 import type { Logger } from "../runtime/logging.ts";
 import type { StoreState } from "../runtime/store-state.ts";
 import type * as contract from "./contract.ts";
-import { idempotencySeconds, newEpoch, stateSecondsBeyondHistory } from "./contract.ts";
+import { idempotencySeconds, newEpoch, stateSeconds } from "./contract.ts";
 import * as keys from "./keys.ts";
 
 type PublishReply = [outcome: "published" | "duplicate" | "conflict" | "early", epoch: string, offset: string];
@@ -28,9 +28,6 @@ const publishLoggedOnceScript = script<PublishReply>(new URL("publish.lua", impo
 const publishEphemeralOnceScript = script<0 | 1>(new URL("publish-ephemeral.lua", import.meta.url), 1);
 const readHistoryScript = script<HistoryReply | []>(new URL("read-history.lua", import.meta.url), 2);
 const beginChannelScript = script(new URL("begin-channel.lua", import.meta.url), 2);
-
-/** Short: a channel that clients read and nothing publishes to must not fill the store. */
-const emptyStateSeconds = 3_600;
 
 /**
  * Channels on Redis 7 or later: standalone, Sentinel or Cluster. Each operation takes one round trip, except the first read of
@@ -81,7 +78,7 @@ export class RedisBroker implements contract.ChannelBroker {
       ...[state, history, ...logKeys, ...onceKeys],
       keys.topicName(cell.root, { kind: "channel", name: channel }),
       ...[event, data, newEpoch(), retention.historySize, retention.historySeconds],
-      retention.historySeconds + stateSecondsBeyondHistory,
+      stateSeconds(true, retention),
       ...[expect?.epoch ?? "", expect?.offset ?? ""],
       mark ? `${mark.name} ${mark.before} ${mark.at}` : idempotencySeconds,
       ...logValues,
@@ -123,7 +120,7 @@ export class RedisBroker implements contract.ChannelBroker {
     let reply = await read();
     if (isUnknown(reply)) {
       const { state, history } = keys.channelKeys(cell.root, query.channel);
-      await cell.run(beginChannelScript, state, history, newEpoch(), emptyStateSeconds);
+      await cell.run(beginChannelScript, state, history, newEpoch(), stateSeconds(false, query.retention));
       reply = await read();
     }
     if (isUnknown(reply)) throw brokerUnavailable("the message store lost a write");
@@ -134,7 +131,7 @@ export class RedisBroker implements contract.ChannelBroker {
   /** Keeps the state of a channel that is in use. Writes only once half of its time is over, so that most reads write nothing. */
   #keepState(cell: SlotAccess, { channel, retention }: contract.HistoryQuery, reply: HistoryReply): void {
     const [, offset, , , leftSeconds] = reply;
-    const seconds = offset === "0" ? emptyStateSeconds : retention.historySeconds + stateSecondsBeyondHistory;
+    const seconds = stateSeconds(offset !== "0", retention);
     if (leftSeconds > seconds / 2) return;
     cell.run("expire", keys.channelKeys(cell.root, channel).state, seconds, "GT").catch((error: unknown) => {
       this.#logger.debug({ err: error, channel }, "renewing the state of a channel failed");
