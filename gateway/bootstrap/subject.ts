@@ -3,7 +3,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Verifier } from "../../shared/tokens/jwt.ts";
 import { maxTokenLength } from "../../shared/protocol/limits.ts";
 import type { Subject } from "../../shared/rollouts/point.ts";
-import { readClaims, undecidedRetryMs } from "../sessions/authentication.ts";
+import { readClaims, tokenTooLong, undecidedRetryMs } from "../sessions/authentication.ts";
 import { resumableUntil } from "../sessions/resume-token.ts";
 
 /**
@@ -16,8 +16,8 @@ export async function readSubject(
   const { authorization, client } = given;
   if (authorization === undefined) return client === undefined ? undefined : { client };
   const [, token = ""] = /^Bearer +(\S+)$/i.exec(authorization) ?? [];
-  if (token === "" || token.length > maxTokenLength)
-    throw unauthenticated("the authorization header must be: Bearer <token>");
+  if (token === "") throw unauthenticated("the authorization header must be: Bearer <token>");
+  if (token.length > maxTokenLength) throw unauthenticated(tokenTooLong);
   const verification = await verify(token);
   switch (verification.kind) {
     case "invalid":

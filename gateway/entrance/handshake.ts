@@ -4,7 +4,7 @@ import { TidegateError } from "../../shared/runtime/errors.ts";
 import { type IdentityKey, identityKey } from "../../shared/protocol/identity-key.ts";
 import { handshakeValidator } from "../../shared/protocol/client-messages.ts";
 import type { ConnectCode, ConnectRefusal } from "../../shared/protocol/codes.ts";
-import { protocolVersion } from "../../shared/protocol/limits.ts";
+import { maxTokenLength, protocolVersion } from "../../shared/protocol/limits.ts";
 import { maxAuthBytes, oversizedAuth } from "./auth-bound.ts";
 import { excerpt } from "../../shared/runtime/excerpt.ts";
 import { isPresentableInfo } from "../../shared/protocol/relay.ts";
@@ -16,6 +16,7 @@ import {
   maxRefusalLength,
   refuse,
   tokenIdOf,
+  tokenTooLong,
   undecidedRetryMs,
 } from "../sessions/authentication.ts";
 import type { GatewayContext } from "../node/context.ts";
@@ -77,7 +78,9 @@ export function tooLate(): Refused {
 export function readHandshake(auth: unknown, userAgent: string, context: GatewayContext): Handshake | Refused {
   if (auth === oversizedAuth) return refused("unauthenticated", `auth is longer than ${maxAuthBytes} bytes of JSON`);
   if (!handshakeValidator.Check(auth)) {
-    return refused("unauthenticated", "auth must be { token, resume?, protocol?, moves? }");
+    const { token } = Object(auth) as { token?: unknown };
+    const isTooLong = typeof token === "string" && token.length > maxTokenLength;
+    return refused("unauthenticated", isTooLong ? tokenTooLong : "auth must be { token, resume?, protocol?, moves? }");
   }
   if (auth.protocol !== undefined && auth.protocol !== protocolVersion) {
     return refused("unsupported_protocol", `this server speaks protocol ${protocolVersion}`);

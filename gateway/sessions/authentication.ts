@@ -8,7 +8,7 @@ import type { UserIdentity } from "../../shared/protocol/identity-key.ts";
 import { isTooDeep } from "../../shared/json/json.ts";
 import type { Verification, Verifier } from "../../shared/tokens/jwt.ts";
 import { connectCodes, type ConnectCode, type ConnectRefusal } from "../../shared/protocol/codes.ts";
-import { maxTenantLength, maxUserLength } from "../../shared/protocol/limits.ts";
+import { maxTenantLength, maxTokenLength, maxUserLength } from "../../shared/protocol/limits.ts";
 import { describeFindings } from "../../shared/runtime/schema-errors.ts";
 
 /** Characters of a refusal: a token of 8 KiB can have a thousand findings. */
@@ -57,6 +57,8 @@ export function refuse(code: ConnectCode, message: string, retryAfterMs?: number
 
 /** A client waits this long before its next attempt, where the node could not decide about the last one. */
 export const undecidedRetryMs = 2_000;
+
+export const tokenTooLong = `the token is longer than ${maxTokenLength} characters`;
 
 export async function authenticate(verify: Verifier, token: string): Promise<Authentication> {
   const verification = await verify(token);

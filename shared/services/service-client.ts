@@ -192,9 +192,8 @@ const mostOfTheTime = 0.9;
 /** The limit that a timeout names, and who sets it. */
 function limitOf({ timeoutMs, service }: ServiceRequest): string {
   const isOfService = timeoutMs >= service.timeoutMs * mostOfTheTime;
-  return isOfService
-    ? `${service.timeoutMs} ms (timeoutMs of the service in the rules)`
-    : `${timeoutMs} ms (of the caller)`;
+  // What is left of the caller's time is no number that the caller knows.
+  return isOfService ? `${service.timeoutMs} ms (timeoutMs of the service in the rules)` : "the caller's timeoutMs";
 }
 
 /** A queued item is tried again without the loss of an attempt. */

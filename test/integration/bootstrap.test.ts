@@ -237,6 +237,8 @@ describe("a fleet of two nodes with addresses of their own", () => {
       expect([status, body["code"], body["retryable"]]).toEqual([401, "unauthenticated", false]);
       expect(headers.get("content-type")).toContain("application/problem+json");
     }
+    const { body } = await ask(url, { token: "x".repeat(9_000) });
+    expect(JSON.stringify(body)).toContain("the token is longer than 8192 characters");
     expect((await bootstrap(url, await as("ada", -14))).group).toBe("canary");
   });
 

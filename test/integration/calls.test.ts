@@ -184,8 +184,15 @@ describe("waits and limits", () => {
   test("CALL-8: a late answer is upstream_timeout, by the service's or the client's shorter limit", async () => {
     const client = await newClient();
     service.answer = () => undefined;
+    const limits = {
+      hasty: /\d+ ms \(timeoutMs of the service in the rules\);/,
+      "doc.open": /within the caller's timeoutMs;/,
+    };
     const acks = [client.request("hasty", {}), client.request("doc.open", {}, { timeoutMs: 1_000 })];
-    for (const ack of acks) expect((await ack).error).toMatchObject({ code: "upstream_timeout", retryable: true });
+    for (const [at, message] of Object.values(limits).entries()) {
+      const error = { code: "upstream_timeout", retryable: true, message: expect.stringMatching(message) as string };
+      expect((await acks[at])?.error).toMatchObject(error);
+    }
   });
 
   test("CALL-8: a client's longer timeoutMs does not lengthen the service's", async () => {

@@ -87,6 +87,12 @@ describe("with a shared secret", () => {
     expect(refusal).toMatchObject({ code, retryable: code === "token_expired", message: expect.any(String) as string });
   });
 
+  test("BAD-2: the refusal of a token of more than 8 KiB says that it is too long", async () => {
+    const refusal = await refusedConnect(url, { token: "x".repeat(8 * 1024 + 1) });
+    expect(refusal).toMatchObject({ code: "unauthenticated", message: "the token is longer than 8192 characters" });
+    expect((await refusedConnect(url, { token: 5 })).message).toMatch(/^auth must be/);
+  });
+
   test("CON-3: a clock that is a few seconds off is tolerated", async () => {
     const { welcome } = await connectClient(url, { ...claims, nbf: Math.floor(Date.now() / 1000) + 5 });
     expect(welcome.user).toBe("ada");

@@ -40,6 +40,17 @@ function told(client: StockClient): [string, unknown][] {
     .map(({ event, data }) => [event, data]);
 }
 
+test("PRES-1: an info of more than 1 KiB is left out of presence", async () => {
+  const channel = "room:info";
+  const without = JSON.stringify({ name: "" }).length;
+  for (const [user, bytes] of Object.entries({ fits: 1_024, larger: 1_025 })) {
+    const client = await connectClient(one, { sub: user, info: { name: "x".repeat(bytes - without) } });
+    await client.subscribe(channel);
+    const listed = (await members(client, channel)) as { user: string; info?: unknown }[];
+    expect(listed.find((each) => each.user === user)?.info !== undefined, user).toBe(user === "fits");
+  }
+});
+
 test("PRES-1: every node and the API list each user once, and sessions get joins and leaves", async () => {
   const channel = "room:1";
   const ada = await connectClient(one, { sub: "ada", info: { name: "Ada" } });
