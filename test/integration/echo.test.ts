@@ -5,7 +5,8 @@ import { closeClients, connectClient, refusedConnect, type StockClient, userToke
 
 /** Longer than any message of the programs, shorter than any text sent. */
 const maxAnswerLength = 4_000;
-const long = `one\ntwo ${"x".repeat(128 * 1024)}`;
+// As data it closes no connection (BAD-3).
+const long = `one\ntwo ${"x".repeat(100 * 1024)}`;
 
 let fleet: Fleet;
 let url: string;
