@@ -16,6 +16,8 @@ import type { Sessions } from "./sessions.ts";
 const beatMs = 1_000;
 /** Sessions that are announced together, with all their channels. */
 const announceBatch = 50;
+/** Between two announcements of everything while a part of the store is away: the other parts have all of it already. */
+const partlyAwayMs = 30_000;
 
 interface NodeHoldingsOptions {
   store: contract.SessionStore;
@@ -37,6 +39,10 @@ export class NodeHoldings implements Service {
   readonly #lease: NodeLease;
   /** The store has under the node's name what the node has. */
   #complete = false;
+  /** A part of the store that is away did not take them. */
+  #unannounced: readonly Session[] = [];
+  /** When everything was announced last, but for these, by `performance.now()`. */
+  #announcedAllAt = -Infinity;
   /** Memberships of closed connections, oldest first. `until`: by `performance.now()`. */
   #lingering: { membership: Omit<contract.Membership, "holder">; until: number }[] = [];
   #beating: Promise<void> | undefined;
@@ -75,6 +81,7 @@ export class NodeHoldings implements Service {
     // Under another name the store would drop at once what is left under this one.
     if (this.#stopped) return;
     this.#complete = false;
+    this.#announcedAllAt = -Infinity;
     this.#lease.interrupted();
     void this.#beat();
   }
@@ -106,7 +113,7 @@ export class NodeHoldings implements Service {
     }
   }
 
-  /** A session has begun that the store does not know: the next beat announces it. */
+  /** A session has begun that the store does not know: it is announced, with all others. */
   markIncomplete(): void {
     this.#complete = false;
   }
@@ -138,7 +145,7 @@ export class NodeHoldings implements Service {
     await this.#options.store.enter({ ...membership, holder: this.#lease.holder });
   }
 
-  /** After a failed write the next beat announces everything. */
+  /** After a failed write everything is announced. */
   #observe(write: Promise<void>): void {
     write.catch((error: unknown) => {
       this.#complete = false;
@@ -171,7 +178,8 @@ export class NodeHoldings implements Service {
     // This process was paused: others may have been, too.
     if (this.#lease.ageMs > leaseMs) this.#lease.interrupted();
     await this.#lease.renewFormer();
-    if (!this.#complete || !(await this.#lease.renew())) await this.#announceAll();
+    if (this.#isAllDue || !(await this.#lease.renew())) await this.#announceAll();
+    else if (this.#unannounced.length > 0) await this.#announceBatches(this.#unannounced);
     // Otherwise the store may have some of it under the former names only.
     if (this.#complete) await this.#lease.abandonFormer();
     this.#lease.sweepWhereSteady();
@@ -184,12 +192,20 @@ export class NodeHoldings implements Service {
     for (const { membership } of lingered) this.leave(membership);
   }
 
+  /** Where a part of the store is away, the next beats announce what that part lacks: all sessions each time would load the others. */
+  get #isAllDue(): boolean {
+    if (this.#complete) return false;
+    return this.#unannounced.length === 0 || performance.now() - this.#announcedAllAt > partlyAwayMs;
+  }
+
   /** Under another name. */
   async #announceAll(): Promise<void> {
     await this.#lease.rename();
     this.#complete = true;
+    this.#announcedAllAt = -Infinity;
     try {
       await this.#announceBatches(this.#options.sessions.all);
+      this.#announcedAllAt = performance.now();
     } catch (error) {
       this.#complete = false;
       throw error;
@@ -198,10 +214,16 @@ export class NodeHoldings implements Service {
 
   async #announceBatches(sessions: readonly Session[]): Promise<void> {
     const failures: unknown[] = [];
+    const unannounced: Session[] = [];
     for (let at = 0; at < sessions.length; at += announceBatch) {
       const batch = sessions.slice(at, at + announceBatch);
       await Promise.all(
-        batch.map((session) => this.#announce(session).catch((error: unknown) => failures.push(error))),
+        batch.map(async (session) =>
+          this.#announce(session).catch((error: unknown) => {
+            failures.push(error);
+            unannounced.push(session);
+          }),
+        ),
       );
       // Many sessions, or a slow store, take longer than the lease lasts.
       if (this.#lease.ageMs < beatMs) continue;
@@ -210,6 +232,7 @@ export class NodeHoldings implements Service {
         throw new TidegateError("broker_unavailable", "the lease has expired while sessions were announced");
       }
     }
+    this.#unannounced = unannounced;
     if (failures.length === 0) return;
     this.#complete = false;
     const bug = failures.find((failure) => !(failure instanceof TidegateError));

@@ -4,8 +4,8 @@ import { lingerMs, type SessionStore } from "../../shared/sessions/contract.ts";
 import { SteadySweep } from "../../shared/sessions/steady-sweep.ts";
 import type { GatewayMetrics } from "../metrics/metrics.ts";
 
-/** Former names that a node keeps while a part of the store cannot be written. */
-const maxFormerHolders = 100;
+/** Former names that a node keeps while a part of the store cannot be written: the other parts have a list under each of them. */
+const maxFormerHolders = 10;
 
 /** More than an answer of the store takes: its clock is known from one. */
 const maxClockDifferenceMs = 30_000;

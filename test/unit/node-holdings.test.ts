@@ -202,6 +202,34 @@ test("CELL-5: sessions are announced again though another cell is away", async (
   expect(inForce()).toHaveLength(238);
 });
 
+test("CELL-5: while a cell is away the others are not loaded with announcements", async () => {
+  for (let i = 0; i < 120; i++) addSession(`s${i}`);
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(3_000);
+  loseCell();
+  const claims = vi.spyOn(store, "claim");
+  holdings.markIncomplete();
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(claims.mock.calls.length).toBeLessThan(500);
+  expect(store.leases.size).toBeLessThan(6);
+  // The cell is back: nothing is left under the former names.
+  store.onClaim = async () => undefined;
+  await vi.advanceTimersByTimeAsync(3_000);
+  expect(inForce()).toHaveLength(240);
+  expect(store.leases.size).toBe(1);
+});
+
+test("CELL-5: what a cell lost is announced at once though another cell has been away for long", async () => {
+  for (let i = 0; i < 120; i++) addSession(`s${i}`);
+  loseCell();
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(6_000);
+  store.held.clear();
+  holdings.onRestored();
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(inForce()).toHaveLength(238);
+});
+
 test("CELL-5: a member whose connection broke leaves after 5 s though another cell is away", async () => {
   const [, broken] = [addSession("s0"), addSession("broken")];
   holdings.onRestored();
@@ -252,8 +280,11 @@ test("PRES-6: members stay while part of the store is away for long, however lon
   await vi.advanceTimersByTimeAsync(3_000);
   loseCell();
   holdings.markIncomplete();
-  // More beats than a node keeps former names.
-  await vi.advanceTimersByTimeAsync(150_000);
+  // More names than a node keeps.
+  for (let i = 0; i < 30; i++) {
+    holdings.onRestored();
+    await vi.advanceTimersByTimeAsync(2_000);
+  }
   store.onClaim = async ({ sessionId }) => {
     await new Promise((resolve) => setTimeout(resolve, 2_500));
     if (sessionId === "s0") throw away;
