@@ -3,8 +3,7 @@ import { matchesPattern } from "../../shared/protocol/grammar.ts";
 import { clockToleranceSeconds } from "../../shared/tokens/jwt.ts";
 import type { Credentials } from "./authentication.ts";
 
-/** The longest delay of a Node timer: the token's expiry is checked again then. */
-/** The node's clock may be set meanwhile. */
+/** Between two looks at the node's clock, which may be set before the token expires. */
 const maxTimerMs = 60_000;
 
 /** What a session may do, and until when: by its token, the connect hook, and grants that were not withdrawn. */
