@@ -21,7 +21,7 @@ export function subscribe(
 /** Without effect where the session is subscribed already, or has too many channels. */
 async function subscribeSession(session: Session, channel: string, context: GatewayContext): Promise<void> {
   const own = session.subscriptions.get(channel);
-  if (!session.welcomed || session.disposed || session.moved || own?.access) return;
+  if (!session.welcomed || session.endedBy || session.disposed || session.moved || own?.access) return;
   const at = session.permissions.dateGrant(channel, context.sessionStore.now());
   const access = grantChannel(session, { channel, at }, context);
   if (own) {

@@ -42,14 +42,14 @@ export async function beginSubscription(
   try {
     const access = await authorized(subscription, request.authorize);
     subscription.access = access;
-    assertNotEnded(subscription);
+    assertNotEnded(session, subscription);
     // The turn comes before the join: a subscription that has joined holds every frame of its channel.
     if (from) endRead = await session.reads.take();
-    assertNotEnded(subscription);
+    assertNotEnded(session, subscription);
     await context.channels.join(channel, subscription);
     mayHaveRead = from !== undefined;
     const { ack, publications, wastedBytes } = await recover(subscription, from, context);
-    assertNotEnded(subscription);
+    assertNotEnded(session, subscription);
     const wasAnnounced = context.presence.isAnnounced(session, channel);
     context.presence.enter(session, subscription);
     return {
@@ -118,8 +118,8 @@ async function recover(
   return { ack: { channel, position, recovered: true }, publications, wastedBytes: 0 };
 }
 
-function assertNotEnded(subscription: Subscription): void {
-  if (subscription.ended) {
+function assertNotEnded(session: Session, subscription: Subscription): void {
+  if (session.endedBy || subscription.ended) {
     throw new TidegateError("not_subscribed", "the subscription was ended or replaced before it began");
   }
 }
