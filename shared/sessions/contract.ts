@@ -157,11 +157,11 @@ export const lingerMs = 5_000;
 export const leaseMs = 10_000;
 /** How long revocations are remembered: the longest validity of resume tokens and grants. */
 export const maxResumeMs = 30 * 86_400_000;
-/** Most single revocations of one user. Past it, a revocation covers all sessions, or all grants. */
+/** Most single revocations of one user. Past it, a revocation covers all sessions, or all channels. */
 export const maxRevocations = 1_000;
-/** Stands for all channels among {@link Withdrawals}. */
+/** In {@link Withdrawals}, the grants of all channels. */
 export const everyChannel = "*";
-/** In {@link Withdrawals}, in place of more channels than are remembered one by one: what the token allows is withdrawn, too. */
+/** In {@link Withdrawals}, the grants of all channels and what the token allows: in place of more channels than are remembered one by one. */
 export const allChannels = "**";
 /** Among {@link Withdrawals}, no channel: what the connect hook granted to the user before that date counts once it is asked again. */
 export const connectHookGrants = "connect-hook";
