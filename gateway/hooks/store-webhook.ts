@@ -123,11 +123,8 @@ async function withRoom(events: readonly StorableEvent[], owners: readonly Owner
   return events.filter((event) => {
     const items = itemCount(event);
     const counting = [ofSource, tenantsByName.get(tenantOf(event))].filter((owner) => owner !== undefined);
-    if (counting.some((owner) => (rooms.get(owner) ?? 0) < items)) return false;
-    for (const owner of counting) {
-      rooms.set(owner, (rooms.get(owner) ?? 0) - items);
-      owner.quota.count(owner.name, items);
-    }
+    if (!counting.every((owner) => rooms.get(owner)?.has(items))) return false;
+    for (const owner of counting) rooms.get(owner)?.take(items);
     return true;
   });
 }

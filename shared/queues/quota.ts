@@ -16,13 +16,20 @@ interface Known {
   asOf: number;
 }
 
+/** How many more items of an owner may wait. */
+interface Room {
+  has(items: number): boolean;
+  /** Counts items that are stored. */
+  take(items: number): void;
+}
+
 export class WaitingQuota {
   readonly #limit: () => number;
   readonly #waiting: (owner: string) => Promise<number>;
   /** Tenants, or sources. Bounded: the one that was read first is forgotten first. */
   readonly #owners = new Map<string, Known>();
   /** The last question that waits for the store, by owner: later ones wait behind it. */
-  readonly #turns = new Map<string, Promise<boolean>>();
+  readonly #turns = new Map<string, Promise<unknown>>();
   #questions = 0;
 
   /** @param options.limit by the rules in force. @param options.waiting asks the store. */
@@ -46,14 +53,32 @@ export class WaitingQuota {
   async allows(owner: string, items: number): Promise<boolean> {
     const atOnce = this.allowsAtOnce(owner, items);
     if (atOnce !== undefined) return atOnce;
-    const earlier = this.#turns.get(owner);
     const question = ++this.#questions;
-    const decide = async (): Promise<boolean> => {
+    return this.#inTurn(owner, async () => {
       const newest = this.#owners.get(owner);
       // One read of the store without enough room refuses all questions that were asked before it.
       if (newest && newest.asOf >= question && !this.#hasRoom(newest, items)) return false;
       return this.#take(newest && this.#isTrusted(newest, items) ? newest : await this.#read(owner), items);
+    });
+  }
+
+  /** For items of which some may wait though others have no room. One read of the store answers all questions that were asked before it. */
+  async room(owner: string): Promise<Room> {
+    const question = ++this.#questions;
+    const read = await this.#inTurn(owner, async () => {
+      const newest = this.#owners.get(owner);
+      return newest && newest.asOf >= question ? newest : this.#read(owner);
+    });
+    const newest = (): Known => this.#owners.get(owner) ?? read;
+    return {
+      has: (items) => this.#hasRoom(newest(), items),
+      take: (items) => void (newest().added += items),
     };
+  }
+
+  /** Behind the earlier questions about the owner. */
+  async #inTurn<Answer>(owner: string, decide: () => Promise<Answer>): Promise<Answer> {
+    const earlier = this.#turns.get(owner);
     const turn = earlier ? earlier.then(decide, decide) : decide();
     this.#turns.set(owner, turn);
     try {
@@ -61,18 +86,6 @@ export class WaitingQuota {
     } finally {
       if (this.#turns.get(owner) === turn) this.#turns.delete(owner);
     }
-  }
-
-  /** How many more items of the owner may wait, as the store says now. */
-  async room(owner: string): Promise<number> {
-    const { waiting } = await this.#read(owner);
-    return Math.max(0, this.limit - waiting);
-  }
-
-  /** Counts items that are stored in a {@link room}. */
-  count(owner: string, items: number): void {
-    const known = this.#owners.get(owner);
-    if (known) known.added += items;
   }
 
   #take(known: Known, items: number): boolean {

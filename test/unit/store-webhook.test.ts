@@ -31,10 +31,12 @@ function part(tenant: string, id: string): StorableEvent {
   };
 }
 
-async function store(
-  events: readonly StorableEvent[],
-  { whenFull, perTenant = 3, perSource = 100, hasJournal = false }: Given,
-): Promise<StoredWebhook> {
+async function store(events: readonly StorableEvent[], given: Given): Promise<StoredWebhook> {
+  return storingBy(given)(events);
+}
+
+/** Of one gateway. */
+function storingBy({ whenFull, perTenant = 3, perSource = 100, hasJournal = false }: Given) {
   const context = {
     queues,
     quotas: {
@@ -51,7 +53,8 @@ async function store(
   const journal = {
     store: async <Outcome>({ admit, enqueue }: Storing<Outcome>): Promise<Outcome> => (await admit()) ?? enqueue(),
   } as unknown as JournaledQueues;
-  return storeWebhook(source, events, { context, journal });
+  return async (events: readonly StorableEvent[]): Promise<StoredWebhook> =>
+    storeWebhook(source, events, { context, journal });
 }
 
 async function waiting(): Promise<number[]> {
@@ -75,6 +78,14 @@ test("SRC-11: a class drops the parts past the quota of the source, whatever the
   const stored = await store([part("B", "b1"), ...ofA.slice(0, 2)], { whenFull: "drop", perSource: 2 });
   expect(stored).toEqual({ outcome: "accepted", droppedParts: 1 });
   expect(await waiting()).toEqual([1, 1]);
+});
+
+test("SRC-11: webhooks that arrive together fill the room of their tenant once", async () => {
+  const storing = storingBy({ whenFull: "drop" });
+  const webhooks = Array.from({ length: 10 }, (_, at) => ["1", "2", "3", "4", "5"].map((n) => part("A", `${at} ${n}`)));
+  const stored = await Promise.all(webhooks.map(storing));
+  expect(await waiting()).toEqual([3, 0]);
+  expect(stored.reduce((sum, { droppedParts }) => sum + droppedParts, 0)).toBe(47);
 });
 
 test("SRC-11: where no part has room the webhook is dropped; a repeat of stored parts is a duplicate", async () => {
