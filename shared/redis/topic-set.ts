@@ -20,12 +20,17 @@ export class TopicSet {
   /** All of them, or none. */
   async subscribe(client: Redis, topics: readonly string[]): Promise<void> {
     this.add(topics);
+    let sent = 0;
     try {
-      for (let at = 0; at < topics.length; at += batchSize)
-        await client.ssubscribe(...topics.slice(at, at + batchSize));
+      while (sent < topics.length) {
+        const batch = topics.slice(sent, sent + batchSize);
+        sent += batch.length;
+        await client.ssubscribe(...batch);
+      }
     } catch (error) {
       // Redis executes what timed out once it runs again.
-      this.release(client, topics);
+      this.release(client, topics.slice(0, sent));
+      for (const topic of topics.slice(sent)) this.#topics.delete(topic);
       throw error;
     }
   }
