@@ -135,8 +135,10 @@ export class ChangeReader implements Service {
   }
 
   #readSoon(slots: Iterable<number>): void {
-    for (const slot of slots) if (this.#slots.all.has(slot)) this.#dirty.add(slot);
-    if (this.#dirty.size > 0) this.#waiting.wake();
+    const held = [...slots].filter((slot) => this.#slots.all.has(slot));
+    for (const slot of held) this.#dirty.add(slot);
+    // Not for those that were dirty before: they may be of another process by now, and the loop would never pause.
+    if (held.length > 0) this.#waiting.wake();
   }
 
   #changed(id: string, stored: StoredEndpoint | undefined): void {

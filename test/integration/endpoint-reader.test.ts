@@ -2,6 +2,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, expect, test, vi } from "vitest";
 import { rowKey, type TableRows } from "../../private-api/changes/table-rows.ts";
+import { Behind } from "../../private-api/endpoints/behind.ts";
 import { ChangeReader } from "../../private-api/endpoints/change-reader.ts";
 import { CurrentEndpoints } from "../../private-api/endpoints/current-endpoints.ts";
 import { type Change, type ChangeLog, placeBeforeAll } from "../../shared/changes/contract.ts";
@@ -19,9 +20,11 @@ import { plainEndpoint } from "../support/stored-endpoint.ts";
 import { noTables } from "../support/table-rows.ts";
 
 const begun: Service[] = [];
-afterEach(async () => {
+afterEach(stopAll);
+
+async function stopAll(): Promise<void> {
   for (const each of begun.splice(0).toReversed()) await each.stop();
-});
+}
 
 const kept = { maxBytes: 1e9, maxSeconds: 600, unclaimedSeconds: 600 };
 
@@ -100,7 +103,12 @@ interface Rig {
   queued: NewItem[];
   publish(channel: string, count: number): Promise<void>;
   /** @param more instead of the log's own */
-  start(more: Partial<ChangeLog>, enqueue?: (item: NewItem) => Promise<void>, waiting?: () => number): Promise<void>;
+  start(
+    more: Partial<ChangeLog>,
+    enqueue?: (item: NewItem) => Promise<void>,
+    waiting?: () => number,
+    readers?: () => number,
+  ): Promise<void>;
 }
 
 /** One endpoint that exists before everything is published. */
@@ -121,7 +129,7 @@ async function rig(tables: TableRows = noTables): Promise<Rig> {
         await broker.publish({ channel, event: "moved", data: String(n), retention, changes: kept });
       }
     },
-    start: async (more, enqueue = async () => undefined, waiting = () => 0) => {
+    start: async (more, enqueue = async () => undefined, waiting = () => 0, readers = () => 1) => {
       const current = new CurrentEndpoints({ store, errors: quietErrors, logger: quietLogger });
       const known = new Set<string>();
       const reader = new ChangeReader({
@@ -143,7 +151,7 @@ async function rig(tables: TableRows = noTables): Promise<Rig> {
             return { kind: "stored", sequence: "1" };
           },
         },
-        ...{ current, readers: async () => 1, errors: quietErrors, logger: quietLogger },
+        ...{ current, readers: async () => readers(), errors: quietErrors, logger: quietLogger },
       });
       for (const each of [current, reader]) {
         await each.start();
@@ -214,6 +222,45 @@ test("EP-15: nothing is lost where a slot changes hands while an endpoint falls 
   waiting = 0;
   await eventually(() => queued.length === 10);
   expect(queued.map(({ data }) => (JSON.parse(data) as { data: number }).data)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+});
+
+test("EP-25: slots that are given up before they are read do not keep the reader busy", async () => {
+  const { log, start } = await rig();
+  let isAway = true;
+  let asked = 0;
+  const turns = vi.spyOn(Behind.prototype, "isEmpty", "get").mockImplementation(() => {
+    // A reader that never pauses would keep the event loop, and the end of this test, waiting.
+    if (turns.mock.calls.length > 1_000) throw new Error("the reader does not pause");
+    return true;
+  });
+  vi.useFakeTimers({ toFake: ["setTimeout", "setInterval", "clearTimeout", "clearInterval"] });
+  try {
+    await start(
+      {
+        read: async (...args) => {
+          if (isAway) throw new TidegateError("broker_unavailable", "away");
+          return log.read(...args);
+        },
+        releaseLeases: async (leases) => {
+          isAway = false;
+          return log.releaseLeases(leases);
+        },
+      },
+      undefined,
+      undefined,
+      // A second process comes after the first renewal.
+      () => (++asked > 1 ? 2 : 1),
+    );
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(isAway, "slots were given up").toBe(false);
+    expect(turns.mock.calls.length).toBeLessThan(100);
+  } finally {
+    const stopped = stopAll();
+    await vi.advanceTimersByTimeAsync(1_000);
+    await stopped;
+    vi.useRealTimers();
+    turns.mockRestore();
+  }
 });
 
 test("CUT-1: an endpoint stops behind what a failed step has queued for it", async () => {
