@@ -125,14 +125,16 @@ export class ReadyLanes {
     for (const [key, services] of this.#lanes) {
       const { name, attempt } = parseLaneKey(key);
       const free = room.free(name, attempt);
-      if (free > 0) lanes.push({ key, name, attempt, services, free, doubtful: room.doubtful(name, attempt) });
+      if (free <= 0) continue;
+      const doubtful = room.doubtful(name, attempt);
+      lanes.push({ key, name, attempt, services, served: new Set(), free, doubtful });
     }
     const choice: Choice = { room, lanes, turns: this.#turns, chosen: new Map(), taken: new Map(), parts: new Map() };
     for (const lane of lanes) serveLane(choice, lane, "part");
     // What a lane leaves of its part is for the others.
     if (choice.parts.size > 0) for (const lane of lanes) serveLane(choice, lane, "rest");
-    // The services that were served go behind the others.
-    for (const { services } of lanes) for (const service of choice.taken.keys()) rotate(services, service);
+    // The services that a lane has served go behind its others.
+    for (const { services, served } of lanes) for (const service of served) rotate(services, service);
     const short: ClaimRequest[] = [];
     const long: ClaimRequest[] = [];
     for (const { request, isLong } of choice.chosen.values()) (isLong ? long : short).push(request);
@@ -146,6 +148,8 @@ interface OpenLane {
   readonly name: string;
   readonly attempt: Lane["attempt"];
   readonly services: Map<string, Tenants>;
+  /** In their order. */
+  readonly served: Set<string>;
   /** Workers. */
   free: number;
   /** @see Room.doubtful */
@@ -203,6 +207,7 @@ function serve(choice: Choice, lane: OpenLane, { round, othersWait }: { round: R
       chosen.set(place, { request: { class: name, service, attempt, tenant, slot, maxQueues: 1, maxItems }, isLong });
     }
     taken.set(service, (taken.get(service) ?? 0) + 1);
+    lane.served.add(service);
     const part = round === "part" ? parts.get(service) : undefined;
     part?.set(key, (part.get(key) ?? 0) - 1);
     candidate.left--;

@@ -86,6 +86,18 @@ describe("turns", () => {
       expect(Object.fromEntries(chosenOf(90, { fbulk: 20, fmessages: 160 }))).toEqual({ fbulk: 10, fmessages: 80 });
     });
 
+    test("DISP-8: what one lane has served goes behind in that lane alone", () => {
+      const lanes = new ReadyLanes();
+      for (const service of ["s", "other"]) for (let slot = 0; slot < 9; slot++) lanes.add(ready({ service, slot }));
+      for (let slot = 0; slot < 9; slot++) lanes.add(ready({ class: "bulk", slot }));
+      const chosen: string[] = [];
+      for (let turn = 0; turn < 6; turn++) {
+        const requests = lanes.choose({ ...plenty, free: () => 1 });
+        chosen.push(...requests.filter((each) => each.class === "messages").map(({ service }) => service));
+      }
+      expect(chosen).toEqual(["s", "other", "s", "other", "s", "other"]);
+    });
+
     test("DISP-9: what a lane cannot take of its part is for the others", () => {
       const lanes = new ReadyLanes();
       lanes.add(ready({ class: "few" }));
