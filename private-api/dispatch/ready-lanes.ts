@@ -98,9 +98,14 @@ export class ReadyLanes {
     if (slots.size === 0) tenants.delete(tenant);
     if (tenants.size === 0) {
       services.delete(service);
-      this.#turns.forget(service);
+      if (!this.#hasLaneFor(service)) this.#turns.forget(service);
     }
     if (services.size === 0) this.#lanes.delete(key);
+  }
+
+  #hasLaneFor(service: string): boolean {
+    for (const services of this.#lanes.values()) if (services.has(service)) return true;
+    return false;
   }
 
   /** What is ready in these slots is not known any more. */

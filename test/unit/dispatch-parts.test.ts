@@ -86,6 +86,22 @@ describe("turns", () => {
       expect(Object.fromEntries(chosenOf(90, { fbulk: 20, fmessages: 160 }))).toEqual({ fbulk: 10, fmessages: 80 });
     });
 
+    test("DISP-9: a lane that is empty for a moment leaves the parts of the places as they are", () => {
+      const lanes = new ReadyLanes();
+      for (let slot = 0; slot < 9; slot++) lanes.add(ready({ slot }));
+      const workers = (name: string): number => (name === "messages" ? 160 : 20);
+      const counts: Record<string, number> = {};
+      for (let turn = 0; turn < 90; turn++) {
+        lanes.add(ready({ class: "bulk" }));
+        const requests = lanes.choose({ ...plenty, workers, offer: () => ({ ...offer, capacity: 1 }) });
+        for (const request of requests) {
+          counts[request.class] = (counts[request.class] ?? 0) + 1;
+          lanes.claimed(request, request.class === "messages");
+        }
+      }
+      expect(counts).toEqual({ messages: 80, bulk: 10 });
+    });
+
     test("DISP-8: what one lane has served goes behind in that lane alone", () => {
       const lanes = new ReadyLanes();
       for (const service of ["s", "other"]) for (let slot = 0; slot < 9; slot++) lanes.add(ready({ service, slot }));
