@@ -150,9 +150,11 @@ export class Circuit {
     const users = new Set([...(this.#openFor ?? []), ...failing]);
     this.#openFor = users.size < minFailingUsers && !users.has(noUser) ? users : undefined;
     this.#isAnswering = false;
-    if (this.#openUntil !== undefined) return;
+    const wasOpen = this.isOpen;
+    // Probes for the users before may have become rare.
+    this.#probeMs = firstProbeMs;
     this.#openUntil = nowMs + this.#jittered(this.#probeMs);
-    this.#onChange(true);
+    if (!wasOpen) this.#onChange(true);
   }
 
   #note(user: string, failed: boolean): void {

@@ -303,6 +303,19 @@ describe("circuit", () => {
     expect(circuit.begin(1, "grace"), "ten users fail").toBeUndefined();
   });
 
+  test("CALL-22: a user who has failed for long does not keep all others waiting once they fail, too", () => {
+    const circuit = new Circuit({ random: () => 1 });
+    fail(circuit, 10, 0, "mallory");
+    let nowMs = 0;
+    for (let probe = 0; probe < 6; probe++) {
+      nowMs += 31_000;
+      end(circuit, "failed", nowMs, "mallory");
+    }
+    for (let n = 0; n < 10; n++) fail(circuit, 1, nowMs, `user${n}`);
+    expect(circuit.begin(nowMs, "grace"), "it is open for all").toBeUndefined();
+    expect(circuit.waitMs(nowMs)).toBe(1_000);
+  });
+
   test("CALL-22: it closes for users who do not come back, once others are answered", () => {
     const circuit = new Circuit({ random: () => 1 });
     fail(circuit, 10, 0, "mallory");
