@@ -54,7 +54,8 @@ export class ServiceState {
   /** Requests that it can be sent now. */
   capacity(nowMs: number): number {
     if (this.waitMs(nowMs) > 0) return 0;
-    if (this.circuit.isSilent) return 1;
+    // The one request need not be a probe, which would keep the next one waiting.
+    if (this.circuit.isSilent) return Math.min(1, this.maxInFlight - this.inFlight);
     // An endpoint that does not answer takes no further worker.
     if (this.isOutside && this.#isSilent(nowMs)) return 0;
     if (this.isOutside && this.#tookMs === undefined) return 1 - this.inFlight;

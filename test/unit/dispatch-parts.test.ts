@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { AdaptiveLimit } from "../../private-api/dispatch/adaptive-limit.ts";
 import { judge, retryDelayMs } from "../../private-api/dispatch/delivery.ts";
 import { type Offer, ReadyLanes } from "../../private-api/dispatch/ready-lanes.ts";
+import { ServiceState } from "../../private-api/dispatch/service-states.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
 import type { ReadyQueues } from "../../shared/queues/contract.ts";
 import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
@@ -336,6 +337,19 @@ describe("circuit", () => {
     expect(circuit.begin(3_000, "ada")).toBe("probe");
     circuit.end("probe", "answered", { user: "ada", nowMs: 4_001 });
     expect(circuit.isOpen).toBe(false);
+  });
+
+  test("DISP-5: a service that hangs gets no more than maxInFlight while its circuit is open for a few", () => {
+    const circuit = new Circuit();
+    const state = new ServiceState({ maxInFlight: 2, circuit }, 0);
+    fail(circuit, 10, 0, "mallory");
+    const capacities: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      capacities.push(state.capacity(1_000));
+      expect(circuit.begin(1_000, `user${n}`)).toBe("ordinary");
+      state.begin(1_000);
+    }
+    expect(capacities).toEqual([1, 1, 0]);
   });
 
   test("CALL-20: each refused request gets a retry time of its own, after the next probe", () => {
