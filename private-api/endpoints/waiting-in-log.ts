@@ -6,7 +6,7 @@ import { everySlot } from "../../shared/redis/slots.ts";
 import { cursorName } from "./behind.ts";
 import { fromOf } from "./catch-up.ts";
 
-/** Slots whose first waiting change is looked for: those in which the endpoint is furthest behind. */
+/** Slots that are read for their first waiting change: those in which the endpoint is furthest behind. */
 const searchedSlots = 16;
 
 /** @returns `oldestAt`: Unix ms of the oldest waiting change, Infinity where none waits */
@@ -24,14 +24,20 @@ export async function waitingInLog(
     // How many changes came before a time is not known, unless all did.
     if (timeOf(ofSlot.newest) < since) return [];
     const changes = Math.min(ofSlot.changes, changesBetween(place, ofSlot.newest));
-    return changes > 0 ? [{ slot, place, changes }] : [];
+    if (changes <= 0) return [];
+    const { oldestAt = Infinity } = ofSlot;
+    // Where all of the log waits, its oldest change is known.
+    const isKnown = changes === ofSlot.changes && oldestAt >= since;
+    return [{ slot, place, changes, oldestAt: isKnown ? oldestAt : undefined }];
   });
-  const furthest = behind.toSorted((one, other) => comparePlaces(one.place, other.place)).slice(0, searchedSlots);
+  const searched = behind.filter(({ oldestAt }) => oldestAt === undefined);
+  const furthest = searched.toSorted((one, other) => comparePlaces(one.place, other.place)).slice(0, searchedSlots);
   const reads = await Promise.all(
     furthest.map(async ({ slot, place }) =>
       log.read([{ slot, from: fromOf(stored, place) }], { limit: 1, maxBytes: 1 }),
     ),
   );
-  const times = reads.flat().map((read) => read.changes[0]?.at ?? Infinity);
+  const found = reads.flat().map((read) => read.changes[0]?.at ?? Infinity);
+  const times = [...found, ...behind.map(({ oldestAt = Infinity }) => oldestAt)];
   return { changes: behind.reduce((sum, { changes }) => sum + changes, 0), oldestAt: Math.min(...times) };
 }

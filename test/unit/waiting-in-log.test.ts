@@ -60,3 +60,14 @@ test("EP-4: the log is read once for each of the slots in which the endpoint is 
   expect(await waitingInLog(log, stored)).toEqual({ changes: 40, oldestAt: 50_000 });
   expect(read).toHaveBeenCalledTimes(16);
 });
+
+test("EP-4: an endpoint that begins before all of the log waits for the oldest change of any slot", async () => {
+  const bySlot = new Map(Array.from({ length: 300 }, (_, n) => [slotOf(`board:${n}`), `board:${n}`]));
+  const channels = [...bySlot].toSorted(([one], [other]) => one - other).map(([, channel]) => channel);
+  // The oldest one is in the last slot.
+  for (const [n, channel] of channels.toReversed().entries()) {
+    await fallBehind(channel, placeBeforeAll);
+    publish(channel, 5_000 + n);
+  }
+  expect(await waitingInLog(log, stored)).toEqual({ changes: channels.length, oldestAt: 5_000 });
+});
