@@ -90,6 +90,7 @@ export function createDispatcher(options: {
     circuits.listen((_service, isOpen) => {
       if (!isOpen) dispatcher.claimSoon();
     });
+    circuits.onHeard(() => dispatcher.claimSoon());
   }
   endpoints.listen((id, isGone) => {
     if (isGone) dispatcher.forget(endpointService(id));

@@ -15,6 +15,7 @@ export class ServiceCircuits {
   readonly #bounds: CircuitBounds | undefined;
   readonly #circuits = new Map<string, { url: string; circuit: Circuit }>();
   readonly #listeners: CircuitListener[] = [];
+  readonly #heardListeners: (() => void)[] = [];
 
   constructor({ random = Math.random, bounds }: { random?: () => number; bounds?: CircuitBounds } = {}) {
     this.#random = random;
@@ -26,13 +27,26 @@ export class ServiceCircuits {
     this.#listeners.push(listener);
   }
 
+  /** @param listener called where a circuit is open for a few users, once another one is answered: what waits for a probe may go on */
+  onHeard(listener: () => void): void {
+    this.#heardListeners.push(listener);
+  }
+
   of({ name, url }: CircuitOwner): Circuit {
     const known = this.#circuits.get(name);
     if (known?.url === url) return known.circuit;
     const onChange = (isOpen: boolean): void => {
       for (const listener of this.#listeners) listener(name, isOpen);
     };
-    const circuit = new Circuit({ random: this.#random, onChange, ...(this.#bounds && { bounds: this.#bounds }) });
+    const onHeard = (): void => {
+      for (const listener of this.#heardListeners) listener();
+    };
+    const circuit = new Circuit({
+      random: this.#random,
+      onChange,
+      onHeard,
+      ...(this.#bounds && { bounds: this.#bounds }),
+    });
     this.#circuits.set(name, { url, circuit });
     return circuit;
   }

@@ -30,6 +30,7 @@ export class Circuit {
   readonly #bounds: CircuitBounds;
   readonly #random: () => number;
   readonly #onChange: (isOpen: boolean) => void;
+  readonly #onHeard: () => void;
   /** The first answer begins one. */
   #windowFrom = -Infinity;
   #failures = 0;
@@ -48,15 +49,25 @@ export class Circuit {
   #probeMs = firstProbeMs;
   #probing = false;
 
-  /** @param options.random in [0, 1) */
+  /**
+   * @param options.random in [0, 1)
+   * @param options.onHeard it stays open, but is silent no more
+   */
   constructor({
     bounds = defaultBounds,
     random = Math.random,
     onChange = () => undefined,
-  }: { bounds?: CircuitBounds; random?: () => number; onChange?: (isOpen: boolean) => void } = {}) {
+    onHeard = () => undefined,
+  }: {
+    bounds?: CircuitBounds;
+    random?: () => number;
+    onChange?: (isOpen: boolean) => void;
+    onHeard?: () => void;
+  } = {}) {
     this.#bounds = bounds;
     this.#random = random;
     this.#onChange = onChange;
+    this.#onHeard = onHeard;
   }
 
   /** For some users at least. */
@@ -132,10 +143,12 @@ export class Circuit {
     this.#note(user, failed);
     this.#answers++;
     if (!failed) {
+      const wasSilent = this.isSilent;
       this.#isAnswering = true;
       // The users it is open for have not come back.
       const isLeft = this.#openUntil !== undefined && nowMs > this.#openUntil + this.#bounds.maxProbeMs;
       if (isLeft && !this.#probing) this.#close(nowMs);
+      else if (wasSilent) this.#onHeard();
       return;
     }
     this.#failures++;

@@ -5,6 +5,7 @@ import { judge, retryDelayMs } from "../../private-api/dispatch/delivery.ts";
 import { type Offer, ReadyLanes } from "../../private-api/dispatch/ready-lanes.ts";
 import { ServiceState } from "../../private-api/dispatch/service-states.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
+import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import type { ReadyQueues } from "../../shared/queues/contract.ts";
 import { type AttemptResult, Circuit } from "../../shared/services/circuit.ts";
 
@@ -302,6 +303,19 @@ describe("circuit", () => {
     expect(circuit.begin(1, "alan")).toBe("ordinary");
     circuit.end("ordinary", "failed", { user: "alan", nowMs: 1 });
     expect(circuit.begin(1, "grace"), "ten users fail").toBeUndefined();
+  });
+
+  test("DISP-5: what waits for a probe learns at once that somebody else was answered", () => {
+    const circuits = new ServiceCircuits();
+    let heard = 0;
+    circuits.onHeard(() => heard++);
+    const circuit = circuits.of({ name: "documents", url: "http://documents" });
+    end(circuit, "answered", 0, "ada");
+    fail(circuit, 10, 20_000, "mallory");
+    expect(circuit.waitMs(20_000)).toBeGreaterThan(0);
+    expect(heard).toBe(0);
+    for (let n = 0; n < 3; n++) end(circuit, "answered", 20_001, "ada");
+    expect([circuit.waitMs(20_001), heard]).toEqual([0, 1]);
   });
 
   test("CALL-22: a user who has failed for long does not keep all others waiting once they fail, too", () => {
