@@ -17,6 +17,8 @@ const firstProbeMs = 1_000;
 const maxUsers = 1_000;
 /** With fewer failing users it opens for them alone. */
 const minFailingUsers = 10;
+/** Once so many requests of users who leave a probe to others were refused, what can wait does so for that time: all of it may be theirs. */
+const maxLeft = 100;
 /** A request without a user counts for all of them. */
 const noUser = "";
 
@@ -46,6 +48,8 @@ export class Circuit {
   #isAnswering = false;
   /** Users whose probe has failed: others probe first. */
   readonly #failedProbers = new Set<string>();
+  /** Requests of these users that were refused since a probe was due. */
+  #left = 0;
   #probeMs = firstProbeMs;
   #probing = false;
 
@@ -82,7 +86,8 @@ export class Circuit {
 
   /** Ms until some request may be sent; 0: now. Infinity: a probe is under way. */
   waitMs(nowMs: number): number {
-    return this.isSilent ? this.#probeInMs(nowMs) : 0;
+    if (!this.isSilent) return 0;
+    return this.#probeInMs(this.#left < maxLeft ? nowMs : nowMs - firstProbeMs);
   }
 
   /** When a refused request may come again: at a random moment of the second after the next probe. */
@@ -94,7 +99,11 @@ export class Circuit {
   /** A request is to be sent. @returns undefined: not now. Otherwise the caller must call {@link end}. */
   begin(nowMs: number, user = noUser): Attempt | undefined {
     if (!this.#isOpenFor(user)) return "ordinary";
-    if (this.#waitMsOf(user, nowMs) > 0) return undefined;
+    if (this.#waitMsOf(user, nowMs) > 0) {
+      if (this.#probeInMs(nowMs) === 0) this.#left++;
+      return undefined;
+    }
+    this.#left = 0;
     this.#probing = true;
     return "probe";
   }
@@ -163,6 +172,7 @@ export class Circuit {
     const users = new Set([...(this.#openFor ?? []), ...failing]);
     this.#openFor = users.size < minFailingUsers && !users.has(noUser) ? users : undefined;
     this.#isAnswering = false;
+    this.#left = 0;
     const wasOpen = this.isOpen;
     // Probes for the users before may have become rare.
     this.#probeMs = firstProbeMs;

@@ -366,6 +366,21 @@ describe("circuit", () => {
     expect(capacities).toEqual([1, 1, 0]);
   });
 
+  test("DISP-5: a backlog of users who leave the probe to others is not gone through for each probe", () => {
+    const circuit = new Circuit({ random: () => 1 });
+    fail(circuit, 10, 0, "mallory");
+    end(circuit, "failed", 1_000, "mallory");
+    let refused = 0;
+    while (circuit.waitMs(3_000) === 0 && refused < 1_000) {
+      expect(circuit.begin(3_000, "mallory")).toBeUndefined();
+      refused++;
+    }
+    expect([refused, circuit.waitMs(3_000)]).toEqual([100, 1_000]);
+    expect(circuit.waitMs(4_000)).toBe(0);
+    end(circuit, "failed", 4_000, "mallory");
+    expect(circuit.waitMs(4_000)).toBe(4_000);
+  });
+
   test("CALL-20: each refused request gets a retry time of its own, after the next probe", () => {
     let random = 1;
     const circuit = new Circuit({ random: () => random });
