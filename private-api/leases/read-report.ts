@@ -1,7 +1,9 @@
 /** What readers under leases have reported, for the answers of every private API. */
-import { readerLeaseMs } from "../../shared/changes/contract.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { SqlShardStore, StoredShard } from "../../shared/sql-sources/contract.ts";
+
+/** A reader reports every few seconds once a read has ended. Clocks of processes may differ. */
+const currentMs = 30_000;
 
 interface Report<State> {
   readonly state: State;
@@ -42,8 +44,8 @@ function reportOf<State extends string>(
   const report = status === undefined ? undefined : parse(status);
   if (!report) return { state: "unread", lag: { ms: 0 }, ...known };
   const ageMs = Math.max(0, Date.now() - report.at);
-  // An older one is of an earlier lease: who has the lease reports every few seconds, once a read has ended.
-  const isCurrent = isRead && ageMs <= readerLeaseMs;
+  // An older one is of an earlier lease.
+  const isCurrent = isRead && ageMs <= currentMs;
   const isLive = isCurrent && report.state === "live";
   return {
     state: isCurrent ? report.state : "unread",
