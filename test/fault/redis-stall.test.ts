@@ -31,15 +31,19 @@ const channel = "board:1";
 const retention = { historySize: 100_000, historySeconds: 300 };
 const maxPending = 20_000;
 
-test("STALL-1: a hanging Redis gets no further publishes, and refused ones never appear", async () => {
+/** To a Redis of its own. */
+async function connect(): Promise<RedisConnections> {
   redis = await startRedis();
-  connections = new RedisConnections({
-    target: { kind: "standalone", url: redis.url },
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  const broker = new RedisBroker({ cells: new Cells(connections), logger: quietLogger });
-  await connections.start();
+  const target = { kind: "standalone", url: redis.url } as const;
+  const own = new RedisConnections({ target, errors: quietErrors, logger: quietLogger });
+  connections = own;
+  await own.start();
+  return own;
+}
+
+test("STALL-1: a hanging Redis gets no further publishes, and refused ones never appear", async () => {
+  const own = await connect();
+  const broker = new RedisBroker({ cells: new Cells(own), logger: quietLogger });
   await broker.start();
   const outcomes = new Map<number, "published" | "refused" | "unknown">();
   let next = 0;
@@ -68,20 +72,20 @@ test("STALL-1: a hanging Redis gets no further publishes, and refused ones never
       const one: Promise<void> = publish().finally(() => pending.delete(one));
       pending.add(one);
     }
-    mostPending = Math.max(mostPending, connections?.pendingCommands ?? 0);
+    mostPending = Math.max(mostPending, own.pendingCommands);
     return count("refused") > 1_000 && count("unknown") > 0;
   });
   expect(mostPending).toBeLessThanOrEqual(maxPending);
   await Promise.all(pending);
-  expect(connections.pendingCommands).toBe(0);
-  expect(connections.state).toBe("away");
+  expect(own.pendingCommands).toBe(0);
+  expect(own.state).toBe("away");
 
   redis.signal("SIGCONT");
   await eventually(async () => {
     await publish();
     return outcomes.get(next - 1) === "published";
   });
-  await eventually(() => connections?.state === "ok");
+  await eventually(() => own.state === "ok");
   const slice = await broker.readHistory({ channel, retention, after: 0, limit: 100_000, maxBytes: 1 << 30 });
   const stored = slice.publications.map(({ data }) => Number(data));
   expect(new Set(stored).size).toBe(stored.length);
@@ -90,12 +94,8 @@ test("STALL-1: a hanging Redis gets no further publishes, and refused ones never
 });
 
 test("RED-3: a publish under way when Redis is killed may have taken effect, and says so", async () => {
-  redis = await startRedis();
-  connections = new RedisConnections({
-    ...{ target: { kind: "standalone", url: redis.url }, errors: quietErrors, logger: quietLogger },
-  });
-  const broker = new RedisBroker({ cells: new Cells(connections), logger: quietLogger });
-  await connections.start();
+  const own = await connect();
+  const broker = new RedisBroker({ cells: new Cells(own), logger: quietLogger });
   await broker.start();
   redis.signal("SIGSTOP");
   const refused = broker.publish({ channel, event: "n", data: "1", retention }).then(
@@ -145,14 +145,8 @@ test("STALL-3: commands to a hanging primary never run after its connection was 
 });
 
 test("RES-7: a resume that Redis executes after it hung does not outrank what its node decided without Redis", async () => {
-  redis = await startRedis();
-  connections = new RedisConnections({
-    target: { kind: "standalone", url: redis.url },
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await connections.start();
-  const store = new RedisSessionStore(new Cells(connections));
+  const own = await connect();
+  const store = new RedisSessionStore(new Cells(own));
   for (const holder of ["before", "after"]) await store.renewLease(holder, { fresh: true });
   const session = { sessionId: "s", user: "ada", node: "one" };
   const begun = await store.claim({ ...session, mode: "begin", claim: 0, checkedAt: 0, holder: "before" });
@@ -167,21 +161,14 @@ test("RES-7: a resume that Redis executes after it hung does not outrank what it
   const key = `tidegate:{${slotOf("ada")}}:sessions:ada`;
   const record = async (): Promise<string> => (await asked(redis, (client) => client.hget(key, "s"))) ?? "";
   await eventually(async () => Number((await record()).split(" ")[0]) > claim);
-  await eventually(() => connections?.state === "ok");
+  await eventually(() => own.state === "ok");
 
   const announced = { ...session, mode: "announce", claim: decided, checkedAt, holder: "after" } as const;
   expect(await store.claim(announced)).toMatchObject({ kind: "held", claim: decided });
 });
 
 test("STALL-4: after an unsubscribe that timed out, others and subscribes succeed", async () => {
-  redis = await startRedis();
-  connections = new RedisConnections({
-    target: { kind: "standalone", url: redis.url },
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await connections.start();
-  const { topics } = connections;
+  const { topics } = await connect();
   const topic = (name: string): string => `tidegate:{1}:channel:${name}`;
   await topics.subscribeAll(["a", "b", "c"].map(topic));
   redis.signal("SIGSTOP");
@@ -192,14 +179,7 @@ test("STALL-4: after an unsubscribe that timed out, others and subscribes succee
 });
 
 test("FAN-3: a topic whose subscribe timed out is not subscribed after the hang, unless it is wanted again", async () => {
-  redis = await startRedis();
-  connections = new RedisConnections({
-    target: { kind: "standalone", url: redis.url },
-    errors: quietErrors,
-    logger: quietLogger,
-  });
-  await connections.start();
-  const { topics } = connections;
+  const { topics } = await connect();
   const topic = (name: string): string => `tidegate:{1}:channel:${name}`;
   redis.signal("SIGSTOP");
   const refused = ["refused", "wanted again"].map(topic);
