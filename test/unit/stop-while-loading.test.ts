@@ -6,8 +6,15 @@ import { noRules } from "../../shared/rules/rules.ts";
 import { MemorySqlShardStore } from "../../shared/sql-sources/memory.ts";
 import { quietErrors, quietLogger } from "../support/logger.ts";
 
-/** A store that answers once it is released. `asked` resolves when it is read. */
-function slowStore(): { store: MemorySqlShardStore; asked: Promise<void>; release: () => void } {
+interface SlowStore {
+  store: MemorySqlShardStore;
+  /** Resolves when it is read. */
+  asked: Promise<void>;
+  release: () => void;
+}
+
+/** A store that answers once it is released. */
+function slowStore(): SlowStore {
   const store = new MemorySqlShardStore();
   const [asked, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const read = store.read.bind(store);
@@ -19,8 +26,20 @@ function slowStore(): { store: MemorySqlShardStore; asked: Promise<void>; releas
   return { store, asked: asked.promise, release: released.resolve };
 }
 
+async function stopWhileReading(
+  reader: Pick<Bridge | ShardReader, "start" | "stop">,
+  { asked, release }: SlowStore,
+): Promise<void> {
+  reader.start();
+  await asked;
+  const stopped = reader.stop();
+  release();
+  await stopped;
+}
+
 test("BRI-8: a bridge that is stopped while it reads its progress ends, and joins no fleet", async () => {
-  const { store, asked, release } = slowStore();
+  const slow = slowStore();
+  const { store } = slow;
   const [lease] = await store.takeLeases(["bridge:one"], "test");
   let opened = 0;
   const bridge = new Bridge({
@@ -45,16 +64,13 @@ test("BRI-8: a bridge that is stopped while it reads its progress ends, and join
     ...{ store, nextNumber: () => 1, metrics: { bridgeMessages: { inc: () => undefined } } as never },
     ...{ errors: quietErrors, logger: quietLogger, lease: () => lease, onLeaseEnded: () => undefined },
   });
-  bridge.start();
-  await asked;
-  const stopped = bridge.stop();
-  release();
-  await stopped;
+  await stopWhileReading(bridge, slow);
   expect(opened).toBe(0);
 });
 
 test("SQL-10: a reader that is stopped while it reads its progress ends, and opens no database", async () => {
-  const { store, asked, release } = slowStore();
+  const slow = slowStore();
+  const { store } = slow;
   const [lease] = await store.takeLeases(["crm/URL"], "test");
   let opened = 0;
   const reader = new ShardReader({
@@ -70,10 +86,6 @@ test("SQL-10: a reader that is stopped while it reads its progress ends, and ope
     ...{ store, nextPage: () => 1, publisher: { publish: async () => ({ published: 0, skipped: 0 }) } },
     ...{ logger: quietLogger, lease: () => lease, onLeaseEnded: () => undefined },
   });
-  reader.start();
-  await asked;
-  const stopped = reader.stop();
-  release();
-  await stopped;
+  await stopWhileReading(reader, slow);
   expect(opened).toBe(0);
 });
