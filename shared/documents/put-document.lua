@@ -22,7 +22,7 @@ local changedAt = math.min(tonumber(ARGV[2]) or now, now)
 if ARGV[4] == '1' and changedAt <= storedAt then
   return { 'older', version, storedAt }
 end
--- Also where the clock has stepped back: whoever put the version before takes an earlier time for a loss.
+-- Never earlier, even if the clock has stepped back: the process that put the previous version would take that for a loss.
 changedAt = math.max(changedAt, storedAt)
 version = math.max(version + 1, least)
 redis.call('HSET', KEYS[1], 'version', version, 'changedAt', string.format('%.0f', changedAt), 'document', ARGV[1])

@@ -293,7 +293,7 @@ describe("bad input", () => {
     expect((await client.request("doc.open", 1)).ok).toBe(true);
   });
 
-  test("BAD-1: data nested deep enough to overflow a stack is refused, whatever its event, and the session goes on", async () => {
+  test("BAD-1: data nested deep enough to overflow a stack is refused, whatever its event, and the session stays open", async () => {
     const client = await newClient();
     const acks: string[] = [];
     client.socket.io.engine.on("data", (packet: string) => acks.push(packet));

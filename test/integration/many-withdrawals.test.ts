@@ -17,7 +17,7 @@ afterAll(async () => {
 });
 
 test.each([10, 1_001])(
-  "PERM-3: a user who is unsubscribed while away does not return by a resume (%i channels)",
+  "PERM-3: a resume does not restore a channel that was unsubscribed meanwhile (%i channels)",
   async (count) => {
     const sub = `user-${count}`;
     const claims = { sub, channels: ["room:*"], iat: Math.floor(Date.now() / 1_000) - 60 };

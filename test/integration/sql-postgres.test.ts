@@ -287,7 +287,7 @@ test("SQL-12: the check lists writes that bypassed the log of PostgreSQL", async
   ]);
 });
 
-test("SQL-4: a column that is gone from PostgreSQL is told apart from other refusals: a begun page goes on without it", async () => {
+test("SQL-4: PostgreSQL reports a dropped column as such, and a begun page continues without it", async () => {
   const options = { url: server.url, table: "transactions", id: "id", name: "test", warn: () => undefined };
   const opening = openPostgres({ ...options, columns: ["payload", "renamed"] });
   await expect(opening).rejects.toThrow(new ColumnMissing("transactions has no column renamed"));

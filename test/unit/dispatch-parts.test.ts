@@ -288,7 +288,7 @@ describe("circuit", () => {
     expect(circuit.isOpen).toBe(true);
   });
 
-  test("CALL-22: where fewer than ten users fail it opens for them alone, whoever comes first", () => {
+  test("CALL-22: with fewer than ten failing users it opens for them alone, even if they call first", () => {
     const circuit = new Circuit({ random: () => 1 });
     fail(circuit, 10, 0, "mallory");
     expect([circuit.isOpen, circuit.isSilent]).toEqual([true, true]);
@@ -318,7 +318,7 @@ describe("circuit", () => {
     expect([circuit.waitMs(20_001), heard]).toEqual([0, 1]);
   });
 
-  test("CALL-22: a user who has failed for long does not keep all others waiting once they fail, too", () => {
+  test("CALL-22: a user who always fails does not make the probes rare once others fail, too", () => {
     const circuit = new Circuit({ random: () => 1 });
     fail(circuit, 10, 0, "mallory");
     let nowMs = 0;

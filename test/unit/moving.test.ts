@@ -68,7 +68,7 @@ describe("which connection owns a session", () => {
     older.end();
   });
 
-  test("MOVE-4: a connection is told once that no message to the user follows on it, and only if it stays", () => {
+  test("MOVE-4: a connection that stays gets one notice that no message to the user follows on it", () => {
     const [stays, leaves] = [succession(), succession()];
     for (const { succession: each } of [stays, leaves]) each.applyClaim(held(10), { tookOver: false });
     stays.succession.mayStayFor(5_000);

@@ -44,7 +44,7 @@ async function startRulesFile(): Promise<{ rules: CurrentRules; write: (historyS
 
 const historySizeOf = ({ rules }: CurrentRules): number | undefined => rules.document.namespaces?.["room"]?.historySize;
 
-/** Takes steps on the clock of the test, between which what is under way goes on. @returns whether the rules came into force */
+/** Advances the clock of the test in steps, and lets pending work run after each. @returns whether the rules came into force */
 async function isInForce(rules: CurrentRules, historySize: number, step: () => void): Promise<boolean> {
   for (let n = 0; n < 100_000 && historySizeOf(rules) !== historySize; n++) {
     step();

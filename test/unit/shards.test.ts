@@ -5,7 +5,7 @@ import { checkRules } from "../../shared/rules/document.ts";
 import { Rules } from "../../shared/rules/rules.ts";
 import { maxShards } from "../../shared/rules/sql-sources.ts";
 
-/** By name, of a document that was parsed anew. */
+/** The shards by name, of a newly parsed document. */
 function shardsIn(variables: readonly string[], more: object = {}): ReadonlyMap<string, Shard> {
   const crm = {
     ...{ driver: "postgres", table: "log", channel: "account:{account}", event: "{kind}", data: "d" },
