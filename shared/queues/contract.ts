@@ -28,6 +28,8 @@ export interface NewItem {
   readonly dedupeId?: string;
   /** The `dedupeId` counts in all queues: a repeat may have another tenant or key. */
   readonly dedupesEverywhere?: boolean;
+  /** The caller has a worker for it: where nothing waits in the queue, the item is leased to the caller as it is stored. */
+  readonly takesLease?: boolean;
 }
 
 export type IdentifiedItem = Pick<NewItem, "queue" | "dedupeId" | "dedupesEverywhere">;
@@ -48,7 +50,9 @@ export class LostWrites extends Error {
   }
 }
 
-export type Enqueued = { kind: "stored"; sequence: string } | { kind: "duplicate" };
+export type Enqueued =
+  /** `claimed`: by the caller, see {@link NewItem.takesLease} */
+  { kind: "stored"; sequence: string; claimed?: Claimed } | { kind: "duplicate" };
 
 /** Work that shares a part of the workers: items of one class for one service, first attempts and retries apart. */
 export interface Lane {

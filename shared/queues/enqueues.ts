@@ -2,7 +2,15 @@ import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
 import { slotOf } from "../redis/slots.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
-import { dedupeMs, type Enqueued, type History, LostWrites, type NewItem, type QueueName } from "./contract.ts";
+import {
+  type Claimed,
+  dedupeMs,
+  type Enqueued,
+  type History,
+  LostWrites,
+  type NewItem,
+  type QueueName,
+} from "./contract.ts";
 import { idKey, type ItemContent, keyText, paddedNumber, tenantText } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
 import { placesOf, type QueuePlaces } from "./tenant-places.ts";
@@ -22,6 +30,10 @@ interface Storing {
   /** Histories of which its Redis must have one; "": it may have any. */
   readonly after: string;
   readonly content: Content;
+  readonly class: string;
+  readonly source: string | undefined;
+  /** Of the lease that the caller takes where nothing else is in the queue, in ms; "": none. */
+  readonly lease: string;
 }
 
 /** The same object for items in a row that have the same content. */
@@ -63,17 +75,17 @@ class Visit {
 
   /** Called whenever the item is sent, including repeats, so that it uses the map whose version the cell compares with its fence. */
   values(): readonly string[] | undefined {
-    const { kind, key, after, content } = this.#item;
+    const { kind, key, after, content, lease } = this.#item;
     const places = this.#places();
     const { slots, since } = places;
     const index = this.#indexUnder(places);
     this.#sent = slots[index] === this.slot ? { since, later: slots.length - 1 - index } : undefined;
     if (!this.#sent) return undefined;
     const known = this.#known;
-    if (slots.length === 1 && known === "" && after === "") return [kind, key, content.text];
+    if (slots.length === 1 && known === "" && after === "" && lease === "") return [kind, key, content.text];
     const newest = slots.length === 1 ? "" : `newest ${this.#place.past}`;
     const place = index < slots.length - 1 ? `earlier ${since}` : newest;
-    return [`${kind}\n${place}\n${known}\n${after}`, key, content.text];
+    return [`${kind}\n${place}\n${known}\n${after}\n${lease}`, key, content.text];
   }
 
   /** @param reply undefined: it was not sent. @returns undefined: it is stored here; {@link firstPlace}: its places have changed. @throws LostWrites */
@@ -109,16 +121,19 @@ class Visit {
  */
 export class Enqueues {
   readonly #cells: Cells;
+  readonly #leaseMs: number;
   readonly #batches: SlotBatches;
   /** Queue → its last item that visits several places. Items of one queue do so one after the other. */
   readonly #last = new Map<string, Promise<unknown>>();
   #lastContent: Content = { head: "", data: "", text: "\n" };
 
-  constructor(cells: Cells) {
+  constructor(cells: Cells, leaseMs: number) {
     this.#cells = cells;
+    this.#leaseMs = leaseMs;
     this.#batches = new SlotBatches({
       script: enqueueScript,
-      head: (entries) => [dedupeMs, cells.map.version, entries],
+      // Each may take a fence as well.
+      head: (entries) => [dedupeMs, cells.map.version, 2 * entries],
       separator: " ",
       cells,
       inOrder: true,
@@ -127,7 +142,7 @@ export class Enqueues {
 
   /** @see QueueStore.enqueue */
   add(given: NewItem, after: readonly History[] = []): Promise<Enqueued> {
-    const item = storingOf(given, this.#contentOf(given), after);
+    const item = storingOf(given, { content: this.#contentOf(given), after, leaseMs: this.#leaseMs });
     const { queue, text, hashSlot } = item;
     if (this.#last.has(text) || placesOf(this.#cells.map, queue, hashSlot).slots.length !== 1) {
       return this.#addBehind(item);
@@ -136,7 +151,7 @@ export class Enqueues {
     return this.#send(visit, item).then((reply) => {
       const next = this.#next(visit, reply, item);
       // The tenant was pinned meanwhile. Items that follow visit the same place first, behind this one.
-      return next ? this.#store(item, next) : toEnqueued(reply);
+      return next ? this.#store(item, next) : toEnqueued(item, visit.slot, reply);
     });
   }
 
@@ -171,7 +186,7 @@ export class Enqueues {
       const visit = new Visit(this.#cells, item, place);
       const reply = await this.#send(visit, item);
       const next = this.#next(visit, reply, item);
-      if (!next) return toEnqueued(reply);
+      if (!next) return toEnqueued(item, visit.slot, reply);
       place = next;
     }
     throw brokerUnavailable("the places of the tenant's queues change too often");
@@ -189,8 +204,11 @@ export class Enqueues {
   }
 }
 
-function storingOf(given: NewItem, content: Content, after: readonly History[]): Storing {
-  const { queue, class: name, source, dedupeId, dedupesEverywhere = false } = given;
+function storingOf(
+  given: NewItem,
+  { content, after, leaseMs }: { content: Content; after: readonly History[]; leaseMs: number },
+): Storing {
+  const { queue, class: name, source, dedupeId, dedupesEverywhere = false, takesLease = false } = given;
   const names = `${queue.service}:${tenantText(queue.tenant)}`;
   const key = keyText(queue.key);
   const text = `${names}:${key}`;
@@ -206,12 +224,38 @@ function storingOf(given: NewItem, content: Content, after: readonly History[]):
     dedupesEverywhere,
     after: after.join(" "),
     content,
+    class: name,
+    source,
+    lease: takesLease ? String(leaseMs) : "",
   };
 }
 
 /** More than twice the number of places that a tenant can have. */
 const maxVisits = 200;
 
-function toEnqueued(sequence = ""): Enqueued {
-  return sequence === "" ? { kind: "duplicate" } : { kind: "stored", sequence: paddedNumber(sequence) };
+function toEnqueued(item: Storing, slot: number, reply = ""): Enqueued {
+  if (reply === "") return { kind: "duplicate" };
+  const fenceAt = reply.indexOf(":") + 1;
+  if (fenceAt === 0) return { kind: "stored", sequence: paddedNumber(reply) };
+  const timeAt = reply.indexOf(":", fenceAt) + 1;
+  const sequence = reply.slice(0, fenceAt - 1);
+  const fence = reply.slice(fenceAt, timeAt - 1);
+  const { queue, class: name, source, content, text } = item;
+  const first = { sequence: paddedNumber(sequence), class: name, head: content.head, data: content.data };
+  const claimed: Claimed = {
+    lease: {
+      slot,
+      // As claim.lua has it.
+      text: `${fence} ${name} 1 ${sequence} ${source ?? ""}  0 0 ${text}`,
+      queue,
+      class: name,
+      fence: paddedNumber(fence),
+      items: 1,
+    },
+    attempts: 0,
+    previous: undefined,
+    claimedAt: Number(reply.slice(timeAt)),
+    items: [source === undefined ? first : { ...first, source }],
+  };
+  return { kind: "stored", sequence: first.sequence, claimed };
 }

@@ -70,7 +70,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
   }
 
   async enqueue(item: NewItem): Promise<Enqueued> {
-    const { queue: name, class: itemClass, source, head, data } = item;
+    const { queue: name, class: itemClass, source, head, data, takesLease = false } = item;
     const now = Date.now();
     this.#forgetIds(now);
     const seen = seenId(item);
@@ -79,8 +79,10 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
       this.#seenIds.set(seen, now + dedupeMs);
     }
     const sequence = this.#nextNumber();
-    this.#store(name, { sequence, class: itemClass, ...(source !== undefined && { source }), head, data });
-    return { kind: "stored", sequence };
+    const stored = { sequence, class: itemClass, ...(source !== undefined && { source }), head, data };
+    const queue = this.#store(name, stored, takesLease);
+    if (!takesLease || !queue) return { kind: "stored", sequence };
+    return { kind: "stored", sequence, claimed: this.#lease(queue, { class: itemClass, maxItems: 1 }) };
   }
 
   async wasStored(item: IdentifiedItem): Promise<boolean> {
@@ -263,18 +265,20 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     return paddedNumber(++this.#number);
   }
 
-  #store(name: QueueName, item: QueuedItem): void {
+  /** @param isLeased the caller leases the queue where it is new @returns the queue where it is new */
+  #store(name: QueueName, item: QueuedItem, isLeased = false): Queue | undefined {
     this.#countSource(item.source, 1);
     const text = queueText(name);
     const known = this.#queues.get(text);
     if (known) {
       known.items.push(item);
-      return;
+      return undefined;
     }
     const slot = slotOfQueue(name);
     const queue: Queue = { name, slot, items: [item], attempts: 0, previous: undefined, state: "ready" };
     this.#queues.set(text, queue);
-    this.#makeReady(queue, { attempt: "first" });
+    if (!isLeased) this.#makeReady(queue, { attempt: "first" });
+    return queue;
   }
 
   #countSource(source: string | undefined, by: 1 | -1): void {
@@ -299,7 +303,7 @@ export class MemoryQueueStore implements QueueStore, QueueOperations {
     }
   }
 
-  #lease(queue: Queue, request: ClaimRequest): Claimed {
+  #lease(queue: Queue, request: Pick<ClaimRequest, "class" | "maxItems">): Claimed {
     const items = firstOf(queue.items, request.maxItems);
     const { slot, name } = queue;
     const fence = this.#nextNumber();

@@ -92,7 +92,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
     this.#cells = cells;
     this.#groups = new SlotGroups(cells, { keys: scriptKeys, prefix: slotPrefix });
     this.#overview = new Overview(cells, this.#groups);
-    this.#enqueues = new Enqueues(cells);
+    this.#enqueues = new Enqueues(cells, this.#leaseMs);
     if (!cells.spansAllSlots) {
       this.#claimedIds = new ClaimedIds(cells, {
         enqueue: async (item, after) => this.#enqueues.add(item, after),

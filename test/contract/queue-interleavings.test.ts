@@ -16,7 +16,8 @@ const workers = [0, 1] as const;
 const claimsEach = 2;
 
 type Step =
-  | { kind: "enqueue" }
+  /** `worker`: takes the lease where the queue is new. */
+  | { kind: "enqueue"; worker?: number }
   | { kind: "claim"; worker: number; key: string; attempt: "first" | "retry" }
   | { kind: "done" | "retry" | "crash"; worker: number }
   | { kind: "expire" };
@@ -53,6 +54,8 @@ class Model {
         steps.push({ kind: "done", worker }, { kind: "retry", worker });
         if (!this.crashed) steps.push({ kind: "crash", worker });
       } else if ((this.claims[worker] ?? 0) < claimsEach) {
+        // The other one would do the same.
+        if (this.stored < items.length && worker === 0) steps.push({ kind: "enqueue", worker });
         // Also where the queue is leased or delayed: there is nothing to claim then.
         for (const [key, { lane }] of this.queues) steps.push({ kind: "claim", worker, key, attempt: lane });
       }
@@ -67,10 +70,20 @@ class Model {
       case "enqueue": {
         const item = items[this.stored++] ?? "";
         const key = item.slice(0, 1);
-        const queue = this.queues.get(key);
-        if (queue) queue.items.push(item);
-        else this.queues.set(key, { items: [item], attempts: 0, state: "ready", lane: "first", fence: 0 });
-        return "stored";
+        const { worker } = step;
+        if (worker !== undefined) this.claims[worker] = (this.claims[worker] ?? 0) + 1;
+        const known = this.queues.get(key);
+        if (known) {
+          known.items.push(item);
+          return "stored";
+        }
+        const queue: ModelQueue = { items: [item], attempts: 0, state: "ready", lane: "first", fence: 0 };
+        this.queues.set(key, queue);
+        if (worker === undefined) return "stored";
+        queue.state = "leased";
+        queue.fence = ++this.fences;
+        this.held[worker] = { key, fence: queue.fence, item, attempts: 0 };
+        return "leased";
       }
       case "claim": {
         this.claims[step.worker] = (this.claims[step.worker] ?? 0) + 1;
@@ -197,8 +210,12 @@ async function run(store: QueueStore, path: readonly Step[]): Promise<{ answers:
           class: "messages",
           head: "{}",
           data: item,
+          ...(step.worker !== undefined && { takesLease: true }),
         });
-        return outcome.kind;
+        const claimed = outcome.kind === "stored" ? outcome.claimed : undefined;
+        if (!claimed || step.worker === undefined) return outcome.kind;
+        held[step.worker] = { lease: claimed.lease, item, attempts: claimed.attempts };
+        return "leased";
       }
       case "claim":
         return claim(step.worker, step.key, step.attempt);

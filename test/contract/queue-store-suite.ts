@@ -182,6 +182,74 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       for (const each of claimed) await done(store, each);
     });
 
+    test("QUE-19: an item whose writer takes its lease is leased where nothing else is in its queue", async () => {
+      const [store, other] = await create();
+      const place = { service: newService(), tenant: "a b", key: "k:1" };
+      const source = `source-of-${place.service}`;
+      const heard: ReadyQueues[] = [];
+      other.listen({ onReady: (ready) => heard.push(ready), onRestored: () => undefined });
+      const isOurs = ({ service }: ReadyQueues): boolean => service === place.service;
+      const add = async (data: string, dedupeId: string): Promise<Claimed | undefined> => {
+        const enqueued = await store.enqueue({ ...item(place, data), source, dedupeId, takesLease: true });
+        return enqueued.kind === "stored" ? enqueued.claimed : undefined;
+      };
+      const before = Date.now();
+      const first = await add("a", "1");
+      expect(first).toMatchObject({
+        lease: { queue: { service: place.service, tenant: place.tenant, key: place.key }, class: "messages", items: 1 },
+        ...{ attempts: 0, previous: undefined },
+        items: [{ class: "messages", source, head: "{}", data: '"a"' }],
+      });
+      expect(Math.abs((first?.claimedAt ?? 0) - before)).toBeLessThan(60_000);
+      expect(first?.lease.fence).toMatch(/^\d{20}$/);
+      // It is as if it had been claimed: nobody else gets it, and what follows waits for it.
+      expect(await claim(other, place)).toBeUndefined();
+      expect(await add("a", "1")).toBeUndefined();
+      expect(await add("b", "2")).toBeUndefined();
+      expect((await other.ready()).lanes.filter(isOurs)).toEqual([]);
+      expect(await Promise.all(other.extend(first ? [first.lease] : []))).toEqual([true]);
+      expect(await store.waitingOfSource(source)).toBe(2);
+      expect(await done(store, first)).toBe(true);
+      expect(await store.waitingOfSource(source)).toBe(1);
+      await eventually(() => heard.some(isOurs));
+      const second = await claim(other, place);
+      expect([dataOf(second), second?.previous]).toEqual([["b"], first?.items[0].sequence]);
+      expect((second?.lease.fence ?? "") > (first?.lease.fence ?? "")).toBe(true);
+      // The queue is empty again.
+      await done(other, second);
+      const third = await add("c", "3");
+      expect([dataOf(third), third?.previous]).toEqual([["c"], undefined]);
+      expect(await retry(store, third)).toBe(true);
+      expect(await add("d", "4")).toBeUndefined();
+    });
+
+    test("QUE-19: items that are stored together are leased each for itself", async () => {
+      const [store] = await create();
+      const service = newService();
+      const keys = [...keysOfOneSlot(service, 5), ...Array.from({ length: 20 }, (_, n) => `other-${n}`)];
+      const claimed = await Promise.all(
+        keys.flatMap((key, n) =>
+          ["first", "second"].map(async (data) => {
+            const enqueued = await store.enqueue({ ...item({ service, key }, data), takesLease: n % 3 > 0 });
+            return enqueued.kind === "stored" ? enqueued.claimed : undefined;
+          }),
+        ),
+      );
+      const leases = claimed.flatMap((each) => (each ? [each] : []));
+      expect(leases.map(({ lease }) => lease.queue.key)).toEqual(keys.filter((_, n) => n % 3 > 0));
+      expect(leases.map(dataOf)).toEqual(leases.map(() => ["first"]));
+      expect(new Set(leases.map(({ lease }) => lease.fence)).size).toBe(leases.length);
+      expect(await Promise.all(leases.map(async (each) => done(store, each)))).toEqual(leases.map(() => true));
+      const left = await Promise.all(
+        [...new Set(keys.map((key) => readyAt({ service, key }, "first").slot))].map(async (slot) => {
+          const [reply] = store.claim([{ ...readyAt({ service }, "first"), slot, maxQueues: 99, maxItems: 1 }]);
+          return (await reply)?.claimed ?? [];
+        }),
+      );
+      const found = new Map(left.flat().map((each) => [each.lease.queue.key, dataOf(each)]));
+      expect(keys.map((key) => found.get(key))).toEqual(keys.map((_, n) => [n % 3 > 0 ? "second" : "first"]));
+    });
+
     test("QUE-2: sequences and fencing tokens grow and are 20 digits", async () => {
       const [store] = await create();
       const place = { service: newService() };
