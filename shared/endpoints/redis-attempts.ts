@@ -1,7 +1,7 @@
-import { slotTagOf } from "../channels/keys.ts";
 import { parseJson } from "../json/json.ts";
 import type { Cells } from "../redis/cells.ts";
 import { script } from "../redis/scripts.ts";
+import { slotOf } from "../redis/slots.ts";
 import {
   type Attempt,
   type AttemptLog,
@@ -25,13 +25,12 @@ const mostTogether = 64;
 
 /** Attempts that one script call stores. Successful ones, which are most, need no entry of their own besides their values. */
 interface Batch {
-  /** Hash tag of its keys in a cluster, else "". */
-  readonly tag: string;
+  /** Slot of its keys in a cluster, else 0. */
+  readonly key: number;
   /** Keys of the first one. */
   readonly keys: readonly string[];
   /** As the script takes them. */
-  readonly values: string[];
-  attempts: number;
+  readonly attempts: string[];
   readonly failures: { readonly text: string; readonly resolve: (health: EndpointHealth) => void }[];
   readonly stored: PromiseWithResolvers<void>;
 }
@@ -39,8 +38,8 @@ interface Batch {
 /** Attempts at deliveries, in the Redis for data that belongs to no slot. */
 export class RedisAttemptLog implements AttemptLog {
   readonly #cells: Cells;
-  /** By tag. */
-  readonly #batches = new Map<string, Batch>();
+  /** By {@link Batch.key}. */
+  readonly #batches = new Map<number, Batch>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(cells: Cells) {
@@ -70,22 +69,20 @@ export class RedisAttemptLog implements AttemptLog {
   }
 
   #add(endpointId: string, attempt: Attempt, failure: string): Batch {
-    const { root, spansSlots } = this.#cells.fleet;
-    const tag = spansSlots ? "" : slotTagOf(root, endpointId);
-    const keys = this.#keys(endpointId);
-    let batch = this.#batches.get(tag);
+    const slot = slotOf(endpointId);
+    const key = this.#cells.fleet.spansSlots ? 0 : slot;
+    let batch = this.#batches.get(key);
     if (!batch) {
-      batch = { tag, keys, values: [], attempts: 0, failures: [], stored: Promise.withResolvers() };
-      this.#batches.set(tag, batch);
+      batch = { key, keys: this.#keys(endpointId), attempts: [], failures: [], stored: Promise.withResolvers() };
+      this.#batches.set(key, batch);
     }
-    batch.values.push(...keys, JSON.stringify(attempt), failure);
-    batch.attempts++;
+    batch.attempts.push(`${slot} ${endpointId}\n${JSON.stringify(attempt)}\n${failure}`);
     return batch;
   }
 
   #sendIfFull(batch: Batch): void {
-    if (batch.attempts >= mostTogether) {
-      this.#batches.delete(batch.tag);
+    if (batch.attempts.length >= mostTogether) {
+      this.#batches.delete(batch.key);
       void this.#note(batch);
     } else this.#timer ??= setTimeout(() => void this.#flush(), togetherMs);
   }
@@ -134,10 +131,10 @@ export class RedisAttemptLog implements AttemptLog {
     await Promise.all(batches.map(async (batch) => this.#note(batch)));
   }
 
-  async #note({ keys, values, failures, stored }: Batch): Promise<void> {
+  async #note({ keys, attempts, failures, stored }: Batch): Promise<void> {
     try {
       const kept = [keptAttempts, attemptsSeconds, healthSeconds];
-      const replies = await this.#cells.fleet.run(addScript, ...keys, ...kept, ...values);
+      const replies = await this.#cells.fleet.run(addScript, ...keys, ...kept, ...attempts);
       for (const [at, { text, resolve }] of failures.entries()) resolve(parseHealth([replies[at] ?? null, text]));
       stored.resolve();
     } catch (error) {

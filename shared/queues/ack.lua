@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Ends leases whose items were delivered: they leave their queue, which is ready again where it holds more.
 -- KEYS  1 the counter of sequences and fencing tokens   2 a name in its slot that no key has
--- ARGV  for each slot: prefix of its keys, number of leases, and for each of them: lease (see claim.lua), number of items done
+-- ARGV  leases, those of one slot after each other: slot, number of items done, and the lease, see claim.lua
 -- Returns a text with a character for each lease: 1, or 0 where it had ended before.
 -- include ready.part.lua
+-- include slot.part.lua
 -- include leave.part.lua
 
 -- Removes the items that were done from their queue. Returns the queue, its service and tenant, the class of the next item if there is
@@ -25,24 +26,31 @@ local function finish(prefix, lease, done)
 end
 
 local replies = {}
-local at = 1
-while at < #ARGV do
-  local prefix, last = ARGV[at], at + 1 + 2 * ARGV[at + 1]
-  local leases = prefix .. 'leases'
-  for index = at + 2, last, 2 do
-    -- One by one: a ZREM of several does not tell which were held, and ZMSCORE, which does, takes longer.
-    local held = redis.call('ZREM', leases, ARGV[index])
-    if held == 1 then
-      local queue, service, tenant, class, sequence = finish(prefix, ARGV[index], ARGV[index + 1])
-      if class then
-        makeReady(prefix, laneOf(class, service, 'f', tenant), '0 ' .. sequence .. ' ' .. queue, false)
-      end
-    end
-    replies[#replies + 1] = held
+local slot, prefix, leases
+local function endSlot()
+  if slot then
+    uncount(prefix)
+    pushReady(prefix)
   end
-  uncount(prefix)
-  pushReady(prefix)
-  at = last + 1
 end
+
+for at = 1, #ARGV do
+  local own, done, lease = string.match(ARGV[at], '^(%d+) (%d+) (.*)$')
+  if own ~= slot then
+    endSlot()
+    slot, prefix = own, prefixOf(own)
+    leases = prefix .. 'leases'
+  end
+  -- One by one: a ZREM of several does not tell which were held, and ZMSCORE, which does, takes longer.
+  local held = redis.call('ZREM', leases, lease)
+  if held == 1 then
+    local queue, service, tenant, class, sequence = finish(prefix, lease, done)
+    if class then
+      makeReady(prefix, laneOf(class, service, 'f', tenant), '0 ' .. sequence .. ' ' .. queue, false)
+    end
+  end
+  replies[#replies + 1] = held
+end
+endSlot()
 tellReady()
 return table.concat(replies)

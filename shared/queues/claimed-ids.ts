@@ -148,8 +148,8 @@ export class ClaimedIds {
     /** The queue that had claimed the id and has not stored it, or "". */
     let abandonedBy = "";
     for (let claims = 0; claims < maxClaims; claims++) {
-      const values = [dedupeId, queue, abandonedBy];
-      const claimed = await this.#batches.add(slotOf(dedupeId), () => values, dedupeId.length + queue.length);
+      const text = `\n${queue}\n${abandonedBy}\n${dedupeId}`;
+      const claimed = await this.#batches.add(slotOf(dedupeId), () => text, text.length);
       if (claimed === "" || claimed === undefined) return true;
       if (claimed === "stored" || (await this.#wasStored(parseQueue(claimed), dedupeId))) return false;
       abandonedBy = claimed;

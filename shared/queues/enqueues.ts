@@ -11,7 +11,7 @@ import {
   type NewItem,
   type QueueName,
 } from "./contract.ts";
-import { idKey, type ItemContent, keyText, paddedNumber, tenantText } from "./keys.ts";
+import { type ItemContent, keyText, paddedNumber, tenantText } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
 import { placesOf, type QueuePlaces } from "./tenant-places.ts";
 
@@ -58,7 +58,7 @@ class Visit {
   readonly #cells: Cells;
   readonly #item: Storing;
   readonly #place: Place;
-  /** The key that says that an item with its id was stored, or "". */
+  /** Slot and text of its id, or "". */
   readonly #known: string;
   /** Undefined: the item was not sent, or the slot is no longer one of its places. */
   #sent: { readonly since: number; readonly later: number } | undefined;
@@ -70,22 +70,23 @@ class Visit {
     const places = this.#places();
     this.slot = places.slots[this.#indexUnder(places)] ?? 0;
     const { dedupeId, dedupesEverywhere } = item;
-    this.#known = dedupeId === undefined ? "" : this.#idKey(dedupeId, dedupesEverywhere);
+    this.#known = dedupeId === undefined ? "" : `${this.#slotOfId(dedupeId, dedupesEverywhere)} ${dedupeId}`;
   }
 
   /** Called whenever the item is sent, including repeats, so that it uses the map whose version the cell compares with its fence. */
-  values(): readonly string[] | undefined {
-    const { kind, key, after, content, lease } = this.#item;
+  text(contentAt: number): string | undefined {
+    const { kind, key, after, lease } = this.#item;
     const places = this.#places();
     const { slots, since } = places;
     const index = this.#indexUnder(places);
     this.#sent = slots[index] === this.slot ? { since, later: slots.length - 1 - index } : undefined;
     if (!this.#sent) return undefined;
     const known = this.#known;
-    if (slots.length === 1 && known === "" && after === "" && lease === "") return [kind, key, content.text];
+    const item = `${contentAt} ${kind}\n${key}`;
+    if (slots.length === 1 && known === "" && after === "" && lease === "") return item;
     const newest = slots.length === 1 ? "" : `newest ${this.#place.past}`;
     const place = index < slots.length - 1 ? `earlier ${since}` : newest;
-    return [`${kind}\n${place}\n${known}\n${after}\n${lease}`, key, content.text];
+    return `${item}\n${place}\n${known}\n${after}\n${lease}`;
   }
 
   /** @param reply undefined: it was not sent. @returns undefined: it is stored here; {@link firstPlace}: its places have changed. @throws LostWrites */
@@ -109,9 +110,8 @@ class Visit {
    * In the slot of the queue. An id that counts in all queues is kept in its own slot if one script reaches all slots; if none does,
    * {@link ClaimedIds} checks the slot of the id first.
    */
-  #idKey(dedupeId: string, everywhere: boolean): string {
-    const ofId = everywhere && this.#cells.spansAllSlots;
-    return idKey(this.#cells.fleet.root, ofId ? slotOf(dedupeId) : this.slot, dedupeId);
+  #slotOfId(dedupeId: string, everywhere: boolean): number {
+    return everywhere && this.#cells.spansAllSlots ? slotOf(dedupeId) : this.slot;
   }
 }
 
@@ -132,8 +132,7 @@ export class Enqueues {
     this.#leaseMs = leaseMs;
     this.#batches = new SlotBatches({
       script: enqueueScript,
-      // Each may take a fence as well.
-      head: (entries) => [dedupeMs, cells.map.version, 2 * entries],
+      head: (entries) => [dedupeMs, cells.map.version, entries],
       separator: " ",
       cells,
       inOrder: true,
@@ -193,7 +192,12 @@ export class Enqueues {
   }
 
   #send(visit: Visit, { text, content }: Storing): Promise<string | undefined> {
-    return this.#batches.add(visit.slot, () => visit.values(), text.length + content.text.length, content);
+    return this.#batches.add(
+      visit.slot,
+      (contentAt) => visit.text(contentAt),
+      text.length + content.text.length,
+      content,
+    );
   }
 
   #next(visit: Visit, reply: string | undefined, { text }: Storing): Place | undefined {

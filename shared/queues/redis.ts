@@ -149,7 +149,7 @@ export class RedisQueueStore implements QueueStore, QueueOperations {
   settle(lease: Lease, settlement: Settlement): Promise<boolean> {
     const { slot, text } = lease;
     if (settlement.kind !== "done") return this.#settleOther(lease, settlement);
-    return this.#acks.add(slot, () => [text, settlement.done], text.length).then(wasHeld);
+    return this.#acks.add(slot, () => `${settlement.done} ${text}`, text.length).then(wasHeld);
   }
 
   async #settleOther(lease: Lease, settlement: Exclude<Settlement, { kind: "done" }>): Promise<boolean> {

@@ -5,19 +5,26 @@
 import type { CellAccess, Cells } from "../redis/cells.ts";
 import type { Script } from "../redis/scripts.ts";
 import { brokerUnavailable } from "../redis/unavailable.ts";
-import { scriptKeys, slotPrefix } from "./keys.ts";
+import { scriptKeys } from "./keys.ts";
 
-export type Argument = string | number;
+/**
+ * What the script takes for one entry. One text, because the client and Redis take a third of a microsecond for each argument.
+ * @param contentAt which of the call's contents the entry has, from 1 on; 0: it has none
+ * @returns undefined: there is nothing to send any more
+ */
+type EntryText = (contentAt: number) => string | undefined;
 
-/** Undefined: there is nothing to send any more. */
-type Values = () => readonly Argument[] | undefined;
+/** Many entries may have the same object. */
+interface Content {
+  readonly text: string;
+}
 
 interface Entry {
   readonly slot: number;
-  readonly values: Values;
+  readonly text: EntryText;
   readonly bytes: number;
   /** @see SlotBatches.add */
-  readonly shared: object | undefined;
+  readonly content: Content | undefined;
   readonly resolve: (reply: string | undefined) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -41,12 +48,12 @@ const defaultHoldMs = 5;
 
 export interface SlotBatchesOptions {
   /**
-   * Its values: what `head` returns; then for each slot the prefix of its keys, the number of its entries, and their values. It returns one
-   * text with a reply for each entry, in order: a client reads one long text as fast as one short text.
+   * Its values: what `head` returns; then the entries, those of one slot after each other; then their contents. An entry begins with its slot and a
+   * space: see slot.part.lua. The script returns one text with a reply for each entry, in order: a client reads one long text as fast as a short one.
    */
   readonly script: Script<string>;
   /** @param entries of all slots */
-  readonly head: (entries: number) => readonly Argument[];
+  readonly head: (entries: number) => readonly (string | number)[];
   /** Between two replies; "": each is one character. */
   readonly separator: string;
   readonly cells: Pick<Cells, "groups">;
@@ -78,14 +85,13 @@ export class SlotBatches {
    * With `inOrder`, the entries of one slot are executed in the order in which they were added. A script call may fail, or be sent once more,
    * while a later one succeeds, so a slot has one call under way at a time. Entries of a slot that wait behind a call fail with it.
    *
-   * @param values called when the values are sent, in the same turn of the event loop, and again if that is repeated.
-   * @param bytes length of the values, about
-   * @param shared entries with the same object have the same last value: a call has that value once, and then its index in ARGV. The script must
-   * be able to tell the two apart
-   * @returns undefined: the values were not sent.
+   * @param text called when the entry is sent, in the same turn of the event loop, and again if that is repeated.
+   * @param bytes length of text and content, about
+   * @param content a call has the same object once
+   * @returns undefined: the entry was not sent.
    * @throws TidegateError `broker_unavailable` if too much waits
    */
-  add(slot: number, values: Values, bytes: number, shared?: object): Promise<string | undefined> {
+  add(slot: number, text: EntryText, bytes: number, content?: Content): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
       const isFull = this.#waiting.length >= maxWaiting.entries || this.#waitingBytes + bytes > maxWaiting.bytes;
       // Later entries of the slot are refused as well, even if they would fit: they must not overtake this one.
@@ -95,7 +101,7 @@ export class SlotBatches {
         reject(brokerUnavailable("too many items wait for the message store"));
         return;
       }
-      this.#waiting.push({ slot, values, bytes, shared, resolve, reject });
+      this.#waiting.push({ slot, text, bytes, content, resolve, reject });
       this.#waitingBytes += bytes;
       this.#schedule();
     });
@@ -182,31 +188,28 @@ export class SlotBatches {
   async #ask(cell: CellAccess, own: readonly number[], slots: ReadonlyMap<number, readonly Entry[]>): Promise<void> {
     const { script, head, separator } = this.#options;
     const sent: Entry[] = [];
-    const listed: Argument[] = [];
-    const headLength = head(0).length;
+    const texts: string[] = [];
+    const contents: string[] = [];
     const indexes = new Map<object, number>();
     for (const slot of own) {
-      const before = sent.length;
-      const countAt = listed.push(slotPrefix(cell.root, slot), 0) - 1;
       for (const entry of slots.get(slot) ?? []) {
-        const values = entry.values();
-        if (!values) {
+        const { content } = entry;
+        const contentAt = content ? (indexes.get(content) ?? contents.length + 1) : 0;
+        const text = entry.text(contentAt);
+        if (text === undefined) {
           entry.resolve(undefined);
           continue;
         }
         sent.push(entry);
-        for (const value of values) listed.push(value);
-        if (entry.shared) {
-          const index = indexes.get(entry.shared);
-          if (index === undefined) indexes.set(entry.shared, headLength + listed.length);
-          else listed[listed.length - 1] = index;
+        texts.push(`${slot} ${text}`);
+        if (content && contentAt > contents.length) {
+          contents.push(content.text);
+          indexes.set(content, contentAt);
         }
       }
-      if (sent.length > before) listed[countAt] = sent.length - before;
-      else listed.length = countAt - 1;
     }
     if (sent.length === 0) return;
-    const reply = await cell.run(script, ...scriptKeys(cell, own[0] ?? 0), ...head(sent.length), ...listed);
+    const reply = await cell.run(script, ...scriptKeys(cell, own[0] ?? 0), ...head(sent.length), ...texts, ...contents);
     const replies = reply.split(separator);
     for (const [index, entry] of sent.entries()) entry.resolve(replies[index]);
   }

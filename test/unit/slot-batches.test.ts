@@ -20,13 +20,10 @@ function asked(): { calls: Call[]; cells: Pick<Cells, "groups"> } {
   const calls: Call[] = [];
   const access = {
     root: "test",
-    run: async (_script: unknown, _key: string, _other: string, ...groups: (string | number)[]) => {
+    run: async (_script: unknown, _key: string, _other: string, ...entries: string[]) => {
       const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-      const values: string[] = [];
-      // Prefix and number of entries stand before those of a slot.
-      for (let at = 0; at < groups.length; at += 2 + Number(groups[at + 1])) {
-        values.push(...groups.slice(at + 2, at + 2 + Number(groups[at + 1])).map(String));
-      }
+      // Behind the slot.
+      const values = entries.map((entry) => entry.slice(entry.indexOf(" ") + 1));
       calls.push({
         values,
         reply: () => resolve(values.join(" ")),
@@ -55,7 +52,7 @@ test("QUE-17: items of a slot wait for the call before theirs, and those of othe
   const batches = batchesOn(cells, { holdMs: 1 });
   const replies: string[] = [];
   const add = (slot: number, value: string): void => {
-    void batches.add(slot, () => [value], 1).then((reply) => replies.push(reply ?? "not sent"));
+    void batches.add(slot, () => value, 1).then((reply) => replies.push(reply ?? "not sent"));
   };
   // More than one call takes.
   for (let n = 0; n < 130; n++) add(1, String(n));
@@ -76,7 +73,7 @@ test("QUE-17: items of a slot wait for the call before theirs, and those of othe
 test("entries of a slot share a call, and a call takes whole slots", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells);
-  for (let n = 0; n < 200; n++) void batches.add(n % 2, () => [String(n % 2)], 1);
+  for (let n = 0; n < 200; n++) void batches.add(n % 2, () => String(n % 2), 1);
   await nextTurn();
   expect(calls.map(({ values }) => [values.length, new Set(values).size])).toEqual([
     [100, 1],
@@ -87,15 +84,15 @@ test("entries of a slot share a call, and a call takes whole slots", async () =>
 test("QUE-17: what waits for a call that fails is not stored ahead of it, and later items are", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells);
-  const first = batches.add(1, () => ["first"], 1);
+  const first = batches.add(1, () => "first", 1);
   await nextTurn();
-  const second = batches.add(1, () => ["second"], 1);
+  const second = batches.add(1, () => "second", 1);
   await nextTurn();
   calls[0]?.fail();
   await expect(first).rejects.toThrow("not loaded");
   await expect(second).rejects.toThrow("not loaded");
   expect(calls.length).toBe(1);
-  const third = batches.add(1, () => ["third"], 1);
+  const third = batches.add(1, () => "third", 1);
   await eventually(() => calls.length === 2);
   calls[1]?.reply();
   expect(await third).toBe("third");
@@ -104,11 +101,11 @@ test("QUE-17: what waits for a call that fails is not stored ahead of it, and la
 test("entries that arrive while a call is under way share the next one, in their order", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells, { inOrder: false });
-  const first = batches.add(1, () => ["a"], 1);
+  const first = batches.add(1, () => "a", 1);
   await eventually(() => calls.length === 1);
-  const second = batches.add(1, () => ["b"], 1);
+  const second = batches.add(1, () => "b", 1);
   await nextTurn();
-  const third = batches.add(2, () => ["c"], 1);
+  const third = batches.add(2, () => "c", 1);
   await nextTurn();
   expect(calls).toHaveLength(1);
   calls[0]?.reply();
@@ -122,13 +119,13 @@ test("entries that arrive while a call is under way share the next one, in their
 test("a call without an answer holds up entries of other slots only for a moment, a failed one not at all", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells, { holdMs: 1 });
-  const stuck = batches.add(1, () => ["a"], 1);
+  const stuck = batches.add(1, () => "a", 1);
   await eventually(() => calls.length === 1);
-  const second = batches.add(2, () => ["b"], 1);
+  const second = batches.add(2, () => "b", 1);
   await eventually(() => calls.length === 2);
   calls[1]?.fail();
   await expect(second).rejects.toThrow("not loaded");
-  const third = batches.add(2, () => ["c"], 1);
+  const third = batches.add(2, () => "c", 1);
   await eventually(() => calls.length === 3);
   calls[2]?.reply();
   expect(await third).toBe("c");
@@ -139,13 +136,13 @@ test("a call without an answer holds up entries of other slots only for a moment
 test("QUE-17: a later item does not overtake those that wait for a call, when that ends in the same turn", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells, { holdMs: 1 });
-  const first = batches.add(1, () => ["a"], 1);
+  const first = batches.add(1, () => "a", 1);
   await eventually(() => calls.length === 1);
-  const second = batches.add(1, () => ["b"], 1);
-  const other = batches.add(2, () => ["z"], 1);
+  const second = batches.add(1, () => "b", 1);
+  const other = batches.add(2, () => "z", 1);
   // The hold is over: the second entry was looked at, and waits on.
   await eventually(() => calls.length === 2);
-  const third = batches.add(1, () => ["c"], 1);
+  const third = batches.add(1, () => "c", 1);
   calls[0]?.reply();
   calls[1]?.reply();
   await eventually(() => calls.length === 3);
@@ -158,7 +155,7 @@ test("QUE-17: an item that does not fit into a call is not overtaken by a small 
   const { calls, cells } = asked();
   const batches = batchesOn(cells, { holdMs: 1 });
   const sizes = { a: 600_000, b: 600_000, c: 1 };
-  const stored = Object.entries(sizes).map(async ([value, bytes]) => batches.add(1, () => [value], bytes));
+  const stored = Object.entries(sizes).map(async ([value, bytes]) => batches.add(1, () => value, bytes));
   await eventually(() => calls.length === 1);
   calls[0]?.reply();
   await eventually(() => calls.length === 2);
@@ -171,7 +168,7 @@ test("32 MiB wait at most, and there is room again once what waited is sent or h
   const { calls, cells } = asked();
   const batches = batchesOn(cells);
   const bytes = 20 * 1024 * 1024;
-  const add = async (value: string): Promise<string | undefined> => batches.add(1, () => [value], bytes);
+  const add = async (value: string): Promise<string | undefined> => batches.add(1, () => value, bytes);
   const first = add("a");
   await expect(add("refused")).rejects.toMatchObject({ code: "broker_unavailable" });
   await eventually(() => calls.length === 1);
@@ -193,7 +190,7 @@ test("QUE-17: where an entry finds no room, those of its slot that follow it in 
   const batches = batchesOn(cells, { holdMs: 1 });
   const large = 20 * 1024 * 1024;
   const add = async (slot: number, bytes: number): Promise<string | undefined> =>
-    batches.add(slot, () => ["stored"], bytes).catch(() => "refused");
+    batches.add(slot, () => "stored", bytes).catch(() => "refused");
   const given = [add(1, large), add(2, large), add(2, 1), add(3, 1)];
   await nextTurn();
   given.push(add(2, 1));
@@ -202,15 +199,16 @@ test("QUE-17: where an entry finds no room, those of its slot that follow it in 
   expect(await Promise.all(given)).toEqual(["stored", "refused", "refused", "stored", "stored"]);
 });
 
-test("a value that entries share is in each call once, and then its index", async () => {
+test("a content that entries share is in each call once, behind them", async () => {
   const { calls, cells } = asked();
   const batches = batchesOn(cells);
-  const [one, other] = [{}, {}];
-  for (const shared of [one, other, one, undefined, other]) {
-    void batches.add(1, () => [shared === one ? "one" : "other"], 1, shared);
+  const [one, other] = [{ text: "- one" }, { text: "- other" }];
+  for (const content of [one, other, one, undefined, other]) {
+    void batches.add(1, (at) => `of ${at}`, 1, content);
   }
-  void batches.add(2, () => ["one"], 1, one);
+  void batches.add(2, () => undefined, 1, { text: "of an entry that is not sent" });
+  void batches.add(3, (at) => `of ${at}`, 1, one);
   await nextTurn();
-  // Prefix and number of entries come before those of each slot.
-  expect(calls.map(({ values }) => values)).toEqual([["one", "other", "3", "other", "4", "3"]]);
+  const entries = ["of 1", "of 2", "of 1", "of 0", "of 2", "of 1"];
+  expect(calls.map(({ values }) => values)).toEqual([[...entries, "one", "other"]]);
 });
