@@ -36,7 +36,8 @@ export function createPrivateApi(options: PrivateApiOptions): PrivateApi {
   lifecycle.add("endpoints", state.context.endpoints);
   if (state.dispatcher) {
     lifecycle.add("dispatcher", state.dispatcher);
-    lifecycle.add("change reader", state.context.endpoints.reader);
+    // It ends before the dispatcher, which delivers what it queues.
+    if (state.changeReader) lifecycle.add("change reader", state.changeReader);
     lifecycle.add("session events", state.sessionEvents);
     lifecycle.add("session sweep", state.sessionSweep);
     lifecycle.add("SQL sources", state.sqlSources);

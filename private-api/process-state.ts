@@ -48,6 +48,8 @@ export interface ProcessState {
   readonly relayStreams: RelayStreams;
   /** Undefined where this process delivers nothing. */
   readonly dispatcher: Service | undefined;
+  /** Undefined where there is no dispatcher. */
+  readonly changeReader: Service | undefined;
   readonly sessionEvents: SessionEvents;
   readonly sessionSweep: SessionSweep;
   readonly sqlSources: SqlSources;
@@ -145,7 +147,7 @@ function createEndpoints(
   rules: CurrentRules,
   tables: SourceTables,
 ): Pick<PrivateApiContext, "endpoints" | "changeBudget"> {
-  const { config, broker, queues, changeLog, dispatcherRegistry, errors, logger } = options;
+  const { config, broker, queues, changeLog, errors, logger } = options;
   const changeBudget = new ChangeBudget({
     log: changeLog,
     maxBytes: config.CHANGES_MAX_BYTES,
@@ -157,7 +159,6 @@ function createEndpoints(
     store: options.endpointStore,
     attempts: options.attemptLog,
     log: changeLog,
-    readers: async () => (await dispatcherRegistry.loads()).length,
     allowedNetworks: config.ENDPOINT_ALLOWED_NETWORKS,
     ...{ tables, queues, broker, rules, changeBudget, errors, logger },
   });
@@ -170,10 +171,18 @@ function createWork(
   context: PrivateApiContext,
 ): Pick<
   ProcessState,
-  "dispatcher" | "sessionEvents" | "sessionSweep" | "sqlSources" | "bridges" | "cellMover" | "pinSettler"
+  | "dispatcher"
+  | "changeReader"
+  | "sessionEvents"
+  | "sessionSweep"
+  | "sqlSources"
+  | "bridges"
+  | "cellMover"
+  | "pinSettler"
 > {
   const { config, queues, sessionStore, dispatcherRegistry, cellMaps, cells, errors, logger } = options;
   const { currentRules, upstream, endpoints, metrics } = context;
+  const readers = async (): Promise<number> => (await dispatcherRegistry.loads()).length;
   const dispatcher =
     config.DISPATCH_CONCURRENCY === 0
       ? undefined
@@ -181,6 +190,7 @@ function createWork(
           ...{ config, queues, registry: dispatcherRegistry },
           ...{ currentRules, upstream, endpoints: endpoints.deliveries, metrics, errors, logger },
         });
+  const changeReader = dispatcher && endpoints.createReader(dispatcher, readers);
   const sessionEvents = new SessionEvents({
     store: sessionStore,
     queues,
@@ -197,16 +207,16 @@ function createWork(
   const sqlSources = new SqlSources({
     ...{ store: options.sqlShards, broker: options.broker, rules: currentRules, changeBudget: context.changeBudget },
     environment: options.environment,
-    readers: async () => (await dispatcherRegistry.loads()).length,
+    readers,
     ...{ metrics, errors, logger },
   });
   const bridges = new Bridges({
     ...{ store: options.sqlShards, broker: options.broker, rules: currentRules, changeBudget: context.changeBudget },
     ...{ environment: options.environment, pulls: context.pulls },
-    readers: async () => (await dispatcherRegistry.loads()).length,
+    readers,
     ...{ metrics, errors, logger },
   });
-  return { dispatcher, sessionEvents, sessionSweep, sqlSources, bridges, cellMover, pinSettler };
+  return { dispatcher, changeReader, sessionEvents, sessionSweep, sqlSources, bridges, cellMover, pinSettler };
 }
 
 /** Figures that are read at each scrape of the metrics. */

@@ -13,6 +13,7 @@ import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Tally } from "../../shared/runtime/metrics.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
 import type { PrivateApiMetrics } from "../metrics/metrics.ts";
+import type { ChangeDispatcher } from "../endpoints/change-queue.ts";
 import type { EndpointDeliveries } from "../endpoints/endpoint-deliveries.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { DispatchOutcome } from "./deliverer.ts";
@@ -37,7 +38,7 @@ export function createDispatcher(options: {
   metrics: PrivateApiMetrics;
   errors: ContainedErrors;
   logger: Logger;
-}): Service {
+}): Service & ChangeDispatcher {
   const { config, currentRules, upstream, endpoints, metrics, errors, logger } = options;
   const classes = config.DISPATCH_CLASSES;
   const onStoreFailure = (slots: number): void => metrics.queueStoreFailures.inc(slots);
@@ -97,6 +98,8 @@ export function createDispatcher(options: {
     dispatcher.claimSoon();
   });
   return {
+    enqueue: (item, after) => dispatcher.enqueue(item, after),
+    nextSpare: () => dispatcher.nextSpare(),
     start: async () => {
       await dispatcher.start();
       await reporter.start();

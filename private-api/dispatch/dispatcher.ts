@@ -3,7 +3,16 @@
  * lease keeps the others away from the queue until the delivery is settled.
  */
 import { endpointClass } from "../../shared/endpoints/endpoint.ts";
-import type { Claimed, ClaimReply, ClaimRequest, QueueStore } from "../../shared/queues/contract.ts";
+import type {
+  Claimed,
+  ClaimReply,
+  ClaimRequest,
+  Enqueued,
+  History,
+  Lane,
+  NewItem,
+  QueueStore,
+} from "../../shared/queues/contract.ts";
 import { leaseMs } from "../../shared/queues/contract.ts";
 import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
@@ -12,6 +21,7 @@ import { Deliverer, type DelivererOptions } from "./deliverer.ts";
 import { DueRetries } from "./due-retries.ts";
 import { type BusyWorker, extendMs, HeldLeases } from "./held-leases.ts";
 import { type Offer, ReadyLanes } from "./ready-lanes.ts";
+import { SpareWorkers } from "./spare-workers.ts";
 import { type KnownService, type ServiceState, ServiceStates } from "./service-states.ts";
 import { type ReportStoreFailure, storeFailures } from "./store-failure.ts";
 import { UnreachedSlots } from "./unreached-slots.ts";
@@ -55,6 +65,7 @@ export class Dispatcher implements Service {
   #claimScheduled = false;
   readonly #claims: ClaimRounds;
   readonly #unreached: UnreachedSlots;
+  readonly #spare = new SpareWorkers();
   #claiming = false;
   #stopping = false;
 
@@ -85,6 +96,50 @@ export class Dispatcher implements Service {
     this.#services.forget(service);
   }
 
+  /**
+   * As {@link QueueStore.enqueue}, for endpoints. If a worker is spare and nothing else waits for the endpoint, the item is leased as it is
+   * stored, and its delivery begins without a claim.
+   */
+  enqueue(item: NewItem, after?: readonly History[]): Promise<Enqueued> {
+    const state = this.#takerOf(item);
+    if (!state) return this.#store.enqueue(item, after);
+    const worker = this.#takeWorker({ class: item.class, attempt: "first" }, state);
+    state.coming++;
+    this.#spare.take();
+    const askedAt = performance.now();
+    const ended = (claimed: Claimed | undefined): void => {
+      state.coming--;
+      if (claimed) void this.#deliver(claimed, { heldSince: askedAt, state, worker });
+      else worker.release();
+      this.#spare.arrived();
+    };
+    return this.#store.enqueue({ ...item, takesLease: true }, after).then(
+      (enqueued) => {
+        ended(enqueued.kind === "stored" ? enqueued.claimed : undefined);
+        return enqueued;
+      },
+      (error: unknown) => {
+        ended(undefined);
+        throw error;
+      },
+    );
+  }
+
+  /** For what is queued for endpoints: see {@link SpareWorkers.next}. */
+  nextSpare(): Promise<boolean> | undefined {
+    return this.#workers.count(endpointClass, "first") > 0 ? this.#spare.next() : undefined;
+  }
+
+  /** Of the endpoint, if it can take the item now. */
+  #takerOf({ class: name, queue: { service } }: NewItem): ServiceState | undefined {
+    const isSpare = this.#spare.any && name === endpointClass && this.#workers.free(name, "first") > 0;
+    if (this.#stopping || !isSpare || this.#ready.has(name, service)) return undefined;
+    const state = this.#services.of(service);
+    const now = performance.now();
+    // One that may be slow is claimed for: only a part of the workers is for those.
+    return state && state.capacity(now) > 0 && state.share(now) === Infinity ? state : undefined;
+  }
+
   /** Deliveries under way. */
   get inFlight(): number {
     return this.#leases.size;
@@ -113,8 +168,9 @@ export class Dispatcher implements Service {
     this.#stopping = true;
     clearTimeout(this.#claimTimer);
     this.#unreached.stop();
-    // Claims under way still take leases. Their deliveries have to begin before `drain` waits for them.
+    // Claims under way still take leases, and so do items that are on their way to the store. Their deliveries have to begin before `drain` waits for them.
     await this.#claims.settled();
+    await this.#spare.settled();
     await this.#leases.drain(this.#stopMs);
     for (const timer of this.#timers) clearInterval(timer);
     this.#retries.stop();
@@ -139,6 +195,7 @@ export class Dispatcher implements Service {
   async #claim(): Promise<void> {
     if (this.#claiming || this.#stopping) return;
     const requests = this.#chooseNext();
+    this.#spare.set(this.#workers.free(endpointClass, "first") - queuesForEndpoints(requests));
     if (requests.length === 0) return;
     this.#claiming = true;
     try {
@@ -189,7 +246,13 @@ export class Dispatcher implements Service {
     const known = this.#services.of(lane.service);
     // A late reply may bring more than there is room for: its claim did not count when the next ones were chosen.
     const state = known?.isOutside && known.capacity(performance.now()) <= 0 ? undefined : known;
-    const worker = this.#takeWorker(lane, state);
+    return this.#deliver(claimed, { heldSince, state, worker: this.#takeWorker(lane, state) });
+  }
+
+  async #deliver(
+    claimed: Claimed,
+    { heldSince, state, worker }: { heldSince: number; state: ServiceState | undefined; worker: BusyWorker },
+  ): Promise<void> {
     const held = this.#leases.begin(claimed, heldSince, worker);
     try {
       await this.#deliverer.deliver(held, claimed, state);
@@ -201,7 +264,7 @@ export class Dispatcher implements Service {
     }
   }
 
-  #takeWorker({ class: name, attempt }: ClaimRequest, state: ServiceState | undefined): BusyWorker {
+  #takeWorker({ class: name, attempt }: Pick<Lane, "class" | "attempt">, state: ServiceState | undefined): BusyWorker {
     this.#workers.take(name, attempt, performance.now());
     this.#services.takeWorker(state, attempt);
     let isBusy = true;
@@ -248,4 +311,13 @@ export class Dispatcher implements Service {
   #sweepNow(): void {
     this.#errors.contain("store", () => this.#sweep());
   }
+}
+
+/** First attempts that the requests ask for. */
+function queuesForEndpoints(requests: readonly ClaimRequest[]): number {
+  let queues = 0;
+  for (const { class: name, attempt, maxQueues } of requests) {
+    if (name === endpointClass && attempt === "first") queues += maxQueues;
+  }
+  return queues;
 }

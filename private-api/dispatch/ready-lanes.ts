@@ -80,6 +80,13 @@ export class ReadyLanes {
     this.#entries++;
   }
 
+  /** Whether queues of the class and service are known to wait, for first attempts or for retries. */
+  has(className: string, service: string): boolean {
+    const hasLane = (attempt: Lane["attempt"]): boolean =>
+      this.#lanes.get(laneKey(className, attempt))?.has(service) ?? false;
+    return hasLane("first") || hasLane("retry");
+  }
+
   /** A claim has ended. @param more whether the store had more ready queues there. News that came after the claim was chosen keeps the entry */
   claimed(ready: ReadyQueues, more: boolean): void {
     const { class: name, service, attempt, tenant, slot } = ready;

@@ -36,6 +36,8 @@ export class ServiceState {
   readonly isOutside: boolean;
   /** Busy with it. */
   readonly workers: Record<Lane["attempt"], number> = { first: 0, retry: 0 };
+  /** Requests that follow once their items are stored. */
+  coming = 0;
   readonly #requests: Occupancy;
   /** Of the last request; undefined before one has ended. */
   #tookMs: number | undefined;
@@ -55,12 +57,13 @@ export class ServiceState {
   capacity(nowMs: number): number {
     if (this.waitMs(nowMs) > 0) return 0;
     // The one request need not be a probe, which would keep the next one waiting.
-    if (this.circuit.isSilent) return Math.min(1, this.maxInFlight - this.inFlight);
+    const taken = this.inFlight + this.coming;
+    if (this.circuit.isSilent) return Math.min(1 - this.coming, this.maxInFlight - taken);
     // An endpoint that does not answer takes no further worker.
     if (this.isOutside && this.#isSilent(nowMs)) return 0;
     if (this.isOutside && this.#tookMs === undefined) return 1 - this.inFlight;
-    const places = this.limit.limit - this.inFlight;
-    return this.rate ? Math.min(places, Math.floor(this.rate.tokens(nowMs))) : places;
+    const places = this.limit.limit - taken;
+    return this.rate ? Math.min(places, Math.floor(this.rate.tokens(nowMs)) - this.coming) : places;
   }
 
   /** Ms until it may be sent a request, as far as that is known. Infinity: a probe is under way. */

@@ -18,6 +18,14 @@ import type { StoppingEndpoints } from "./stopping-endpoints.ts";
 const maxQueueing = { items: 1_000, bytes: 8 * 1024 * 1024 };
 /** Deliveries of one step, about: the step ends with the change that reaches this number. */
 const maxDeliveries = 20_000;
+/** What is queued waits for spare workers until a step has taken this long: other slots wait, too. */
+const waitingMs = 250;
+
+/** Stores what is queued for endpoints, and delivers it. */
+export interface ChangeDispatcher extends Pick<QueueStore, "enqueue"> {
+  /** @returns undefined: a worker is spare, and delivers what is queued now without a claim; otherwise whether one was after a moment */
+  nextSpare(): Promise<boolean> | undefined;
+}
 
 /** A message, and the endpoints that want it. */
 export interface Wanted {
@@ -90,17 +98,21 @@ type Fallen = Map<string, { stored: StoredEndpoint; place: Place }>;
 
 export class ChangeQueue {
   readonly #queues: Pick<QueueStore, "enqueue">;
+  readonly #nextSpare: ChangeDispatcher["nextSpare"];
   readonly #backlogs: Backlogs;
   readonly #behind: Behind;
   readonly #stops: Pick<StoppingEndpoints, "hasStopped">;
 
+  /** @param options.nextSpare see {@link ChangeDispatcher}; left out: nothing waits for workers */
   constructor(options: {
     queues: Pick<QueueStore, "enqueue">;
+    nextSpare?: ChangeDispatcher["nextSpare"];
     backlogs: Backlogs;
     behind: Behind;
     stops: Pick<StoppingEndpoints, "hasStopped">;
   }) {
     this.#queues = options.queues;
+    this.#nextSpare = options.nextSpare ?? ((): undefined => undefined);
     this.#backlogs = options.backlogs;
     this.#behind = options.behind;
     this.#stops = options.stops;
@@ -125,16 +137,19 @@ export class ChangeQueue {
       return { error };
     };
     let bytes = 0;
+    let waitsUntil = performance.now() + waitingMs;
     for (const { slot, before, message, endpoints } of taking) {
       // What follows must not be stored ahead of what failed.
       if (hasFailed) break;
       const ofSlot: Fallen = fallen.get(slot) ?? new Map();
       fallen.set(slot, ofSlot);
       for (const stored of endpoints) {
-        // After each pause: this process may have been frozen.
-        if (!isHeld(slot)) throw new LeaseEnded();
         const { id } = stored.endpoint;
         if (ofSlot.has(id)) continue;
+        const spare = performance.now() < waitsUntil ? this.#nextSpare() : undefined;
+        if (spare && !(await spare)) waitsUntil = 0;
+        // After each pause: this process may have been frozen.
+        if (!isHeld(slot)) throw new LeaseEnded();
         if (!this.#isTaking(stored, slot) || !this.#backlogs.take(id, message.bytes)) {
           ofSlot.set(id, { stored, place: before });
           continue;

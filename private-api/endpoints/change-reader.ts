@@ -13,13 +13,14 @@ import type { ContainedErrors } from "../../shared/runtime/contained-errors.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import type { Service } from "../../shared/runtime/lifecycle.ts";
 import type { Logger } from "../../shared/runtime/logging.ts";
+import { everySlot } from "../../shared/redis/slots.ts";
 import type { TableRows } from "../changes/table-rows.ts";
 import { LeaseEnded } from "../leases/lease-ended.ts";
 import { Waiting } from "../leases/waiting.ts";
 import { Backlogs } from "./backlogs.ts";
 import { Behind } from "./behind.ts";
 import { CatchUp } from "./catch-up.ts";
-import { ChangeQueue, gapOf, wantedOf } from "./change-queue.ts";
+import { type ChangeDispatcher, ChangeQueue, gapOf, wantedOf } from "./change-queue.ts";
 import type { CurrentEndpoints } from "./current-endpoints.ts";
 import { CursorSweep } from "./cursor-sweep.ts";
 import { type HeldSlot, HeldSlots, noteQueued } from "./held-slots.ts";
@@ -65,13 +66,17 @@ export class ChangeReader implements Service {
   readonly #waiting = new Waiting();
   #running: Promise<void> | undefined;
 
-  /** @param options.readers how many processes share the slots */
+  /**
+   * @param options.readers how many processes share the slots
+   * @param options.nextSpare see {@link ChangeDispatcher}; left out: nothing waits for workers
+   */
   constructor(options: {
     log: ChangeLog;
     queues: Pick<QueueStore, "enqueue" | "waitingOfSource" | "histories">;
     current: CurrentEndpoints;
     tables: TableRows;
     readers: () => Promise<number>;
+    nextSpare?: ChangeDispatcher["nextSpare"];
     errors: ContainedErrors;
     logger: Logger;
   }) {
@@ -90,7 +95,12 @@ export class ChangeReader implements Service {
     this.#moved = new MovedEndpoints({ current, places: this.#places, behind });
     const isLoaded = (slot: number): boolean => this.#takeover.isLoaded(slot);
     this.#stops = new StoppingEndpoints({ log, current, slots: this.#slots, moved: this.#moved, behind, isLoaded });
-    this.#queue = new ChangeQueue({ queues: histories, backlogs: this.#backlogs, behind, stops: this.#stops });
+    const { nextSpare } = options;
+    this.#queue = new ChangeQueue({
+      ...{ queues: histories, backlogs: this.#backlogs, behind, stops: this.#stops },
+      // Others take what this process has no worker for.
+      ...(nextSpare && { nextSpare: () => (this.#slots.all.size === everySlot.length ? nextSpare() : undefined) }),
+    });
     const fetches = new RowFetches({
       tables: options.tables,
       onFetched: (id) => {

@@ -18,6 +18,7 @@ import type { TableRows } from "../changes/table-rows.ts";
 import { readEndpoint } from "./change-endpoint.ts";
 import { cursorName } from "./behind.ts";
 import { ChangeReader } from "./change-reader.ts";
+import type { ChangeDispatcher } from "./change-queue.ts";
 import { CurrentEndpoints } from "./current-endpoints.ts";
 import { EndpointDeliveries } from "./endpoint-deliveries.ts";
 import { EndpointRequests } from "./endpoint-requests.ts";
@@ -38,8 +39,6 @@ export interface EndpointsOptions {
   broker: ChannelBroker;
   rules: CurrentRules;
   changeBudget: ChangeBudget;
-  /** How many processes read the log. */
-  readers: () => Promise<number>;
   allowedNetworks: readonly string[];
   /** Instead of the system's resolver. */
   resolve?: LookupFunction;
@@ -55,12 +54,12 @@ export class Endpoints implements Service {
   readonly deliveries: EndpointDeliveries;
   readonly moves: EndpointMoves;
   readonly stops: EndpointStops;
-  /** Reads the log for endpoints; started only where the process delivers. */
-  readonly reader: ChangeReader;
   readonly #log: ChangeLog;
   readonly #tables: TableRows;
   readonly #queues: QueueStore;
   readonly #current: CurrentEndpoints;
+  readonly #errors: ContainedErrors;
+  readonly #logger: Logger;
   readonly #client: EndpointClient;
 
   constructor(options: EndpointsOptions) {
@@ -88,8 +87,25 @@ export class Endpoints implements Service {
       onFailing: async (stored, why) => failing.failed(stored, why),
     });
     this.deliveries = new EndpointDeliveries({ current, store, requests: this.requests });
-    this.reader = new ChangeReader({
-      ...{ log, queues, current, tables: options.tables, readers: options.readers, errors, logger },
+    this.#errors = errors;
+    this.#logger = logger;
+  }
+
+  /**
+   * Reads the log for endpoints. The caller starts and stops it.
+   * @param dispatcher of this process @param readers how many processes read the log
+   */
+  createReader(dispatcher: ChangeDispatcher, readers: () => Promise<number>): ChangeReader {
+    const queues = this.#queues;
+    return new ChangeReader({
+      ...{ log: this.#log, current: this.#current, tables: this.#tables, readers },
+      queues: {
+        enqueue: (item, after) => dispatcher.enqueue(item, after),
+        waitingOfSource: (source, slots) => queues.waitingOfSource(source, slots),
+        histories: () => queues.histories(),
+      },
+      nextSpare: () => dispatcher.nextSpare(),
+      ...{ errors: this.#errors, logger: this.#logger },
     });
   }
 

@@ -238,7 +238,11 @@ export function queueStoreSuite(name: string, create: () => Promise<[Queues, Que
       const leases = claimed.flatMap((each) => (each ? [each] : []));
       expect(leases.map(({ lease }) => lease.queue.key)).toEqual(keys.filter((_, n) => n % 3 > 0));
       expect(leases.map(dataOf)).toEqual(leases.map(() => ["first"]));
-      expect(new Set(leases.map(({ lease }) => lease.fence)).size).toBe(leases.length);
+      const later = await store.enqueue({ ...item({ service, key: "later" }), takesLease: true });
+      const numbers = [...leases, ...(later.kind === "stored" && later.claimed ? [later.claimed] : [])].flatMap(
+        ({ lease, items: [{ sequence }] }) => [lease.fence, sequence],
+      );
+      expect(new Set(numbers).size).toBe(2 * (leases.length + 1));
       expect(await Promise.all(leases.map(async (each) => done(store, each)))).toEqual(leases.map(() => true));
       const left = await Promise.all(
         [...new Set(keys.map((key) => readyAt({ service, key }, "first").slot))].map(async (slot) => {

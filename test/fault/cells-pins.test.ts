@@ -164,8 +164,12 @@ test("CELL-16: a key goes to the cell of the pin once its queue is empty, and ot
   await eventually(() => seen.length === 3);
   await eventually(async () => (await queuesAt("a", "globex")).length === 0);
   await dispatcher.stop();
-  await mine.queues.enqueue(numberedItem(busy, 3));
+  const stored = await mine.queues.enqueue({ ...numberedItem(busy, 3), takesLease: true });
   expect(await queuesAt("b", "globex")).toEqual([expect.stringContaining("globex:busy")]);
+  // Its lease is where the queue is.
+  const lease = stored.kind === "stored" ? stored.claimed?.lease : undefined;
+  expect(lease && (await other.queues.settle(lease, { kind: "done", done: 1 }))).toBe(true);
+  expect(await queuesAt("b", "globex")).toEqual([]);
   expect(seen.filter((each) => each.startsWith("busy"))).toEqual(["busy 1", "busy 2"]);
 });
 

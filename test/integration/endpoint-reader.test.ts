@@ -108,6 +108,7 @@ interface Rig {
     enqueue?: (item: NewItem) => Promise<void>,
     waiting?: () => number,
     readers?: () => number,
+    nextSpare?: () => undefined,
   ): Promise<void>;
 }
 
@@ -129,7 +130,7 @@ async function rig(tables: TableRows = noTables): Promise<Rig> {
         await broker.publish({ channel, event: "moved", data: String(n), retention, changes: kept });
       }
     },
-    start: async (more, enqueue = async () => undefined, waiting = () => 0, readers = () => 1) => {
+    start: async (more, enqueue = async () => undefined, waiting = () => 0, readers = () => 1, nextSpare) => {
       const current = new CurrentEndpoints({ store, errors: quietErrors, logger: quietLogger });
       const known = new Set<string>();
       const reader = new ChangeReader({
@@ -152,6 +153,7 @@ async function rig(tables: TableRows = noTables): Promise<Rig> {
           },
         },
         ...{ current, readers: async () => readers(), errors: quietErrors, logger: quietLogger },
+        ...(nextSpare && { nextSpare }),
       });
       for (const each of [current, reader]) {
         await each.start();
@@ -170,6 +172,29 @@ test("EP-25: a channel with very many changes does not keep the changes of other
   await eventually(() => queued.length >= 3_000 + 20);
   const last = queued.findLastIndex(({ queue }) => queue.key.startsWith("board:quiet"));
   expect(last).toBeLessThan(700);
+});
+
+test("EP-25: only a process that reads all slots waits for its own workers", async () => {
+  for (const readers of [1, 2]) {
+    const { queued, publish, start } = await rig();
+    let asked = 0;
+    await publish("board:1", 5);
+    await start(
+      {},
+      undefined,
+      undefined,
+      () => readers,
+      () => {
+        asked++;
+        return undefined;
+      },
+    );
+    // Of two processes this one reads a half of the slots.
+    for (let n = 0; n < 40; n++) await publish(`board:${n}`, 1);
+    await eventually(() => queued.length >= (readers === 1 ? 45 : 5));
+    expect(asked > 0).toBe(readers === 1);
+    await stopAll();
+  }
 });
 
 test("SQL-13: rows that left the log before its reader came are read from their table", async () => {

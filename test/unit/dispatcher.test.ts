@@ -1,4 +1,5 @@
 /** Dispatchers over a store in memory, with services that are functions. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Delivery } from "../../private-api/dispatch/delivery.ts";
 import type { DispatchOutcome } from "../../private-api/dispatch/deliverer.ts";
@@ -7,13 +8,17 @@ import type { KnownService } from "../../private-api/dispatch/service-states.ts"
 import { ServiceCircuits } from "../../private-api/upstream/service-circuits.ts";
 import { Circuit } from "../../shared/services/circuit.ts";
 import { Workers } from "../../private-api/dispatch/workers.ts";
+import { endpointClass, endpointSource } from "../../shared/endpoints/endpoint.ts";
 import {
   type ClaimReply,
   type ClaimRequest,
+  type Enqueued,
   type Lease,
   leaseMs,
+  type NewItem,
   type Settlement,
 } from "../../shared/queues/contract.ts";
+import { TidegateError } from "../../shared/runtime/errors.ts";
 import { formatHead } from "../../shared/queues/item-head.ts";
 import { slotOfQueue } from "../../shared/queues/keys.ts";
 import { MemoryQueueStore } from "../../shared/queues/memory.ts";
@@ -46,6 +51,7 @@ async function startDispatcher(
     endpoint,
     onFirstAttempt = () => undefined,
     stopMs = 5_000,
+    only,
   }: {
     policy?: QueuePolicy;
     total?: number;
@@ -57,6 +63,8 @@ async function startDispatcher(
     endpoint?: KnownService;
     onFirstAttempt?: (ageMs: number) => void;
     stopMs?: number;
+    /** Classes of this process. */
+    only?: readonly string[];
   } = {},
 ): Promise<{ dispatcher: Dispatcher; outcomes: DispatchOutcome[] }> {
   const outcomes: DispatchOutcome[] = [];
@@ -64,7 +72,7 @@ async function startDispatcher(
   const classes = new Map(Object.entries(shares).map(([name, share]) => [name, { share }]));
   const dispatcher = new Dispatcher({
     store,
-    workers: new Workers({ total, classes: () => classes }),
+    workers: new Workers({ total, classes: () => classes, ...(only && { only: new Set(only) }) }),
     service: (name) =>
       endpoint ??
       (isKnown()
@@ -95,6 +103,13 @@ async function enqueue(
   const about = { event, source: "/tidegate/socket", path: "/edits", at: Date.now(), traceparent: "00" };
   const head = formatHead({ id: String(data), ...about }, { user: "u", sessionId: "s", claims: {} });
   await store.enqueue({ queue: { service, tenant, key }, class: name, head, data: JSON.stringify(data) });
+}
+
+/** Its key is the data. */
+function endpointItem(data: string, service: string): NewItem {
+  const about = { event: "moved", source: endpointSource, path: "", at: Date.now(), traceparent: "00" };
+  const head = formatHead({ id: data, ...about }, { user: "", sessionId: "", claims: {} });
+  return { queue: { service, tenant: "", key: data }, class: endpointClass, head, data };
 }
 
 /** Claims from the slot of this key wait. @returns answers them */
@@ -749,6 +764,253 @@ describe("dispatcher", () => {
     held.resolve();
     await eventually(() => outcomes.filter((outcome) => outcome === "done").length === 2);
     expect([arrived, most]).toEqual([["1", "0"], 1]);
+  });
+
+  describe("what this process queues for an endpoint", () => {
+    interface Rig {
+      store: MemoryQueueStore;
+      dispatcher: Dispatcher;
+      /** Bodies of claims, and of requests without one. */
+      claimed: string[];
+      arrived: string[];
+      queue: (data: string, key?: string) => Promise<Enqueued>;
+    }
+
+    /** An endpoint that has answered once, and so is known to answer soon. */
+    async function rig({
+      answer = () => undefined,
+      maxInFlight = 16,
+      total = 16,
+      circuit = new Circuit(),
+      rate,
+    }: {
+      answer?: (body: string) => Promise<void> | void;
+      maxInFlight?: number;
+      total?: number;
+      circuit?: Circuit;
+      rate?: KnownService["rate"];
+    } = {}): Promise<Rig> {
+      const store = new MemoryQueueStore();
+      const claimed: string[] = [];
+      const claim = store.claim.bind(store);
+      store.claim = (requests) =>
+        claim(requests).map(async (each) => {
+          const reply = await each;
+          claimed.push(...reply.claimed.map(({ items: [{ data }] }) => data));
+          return reply;
+        });
+      const arrived: string[] = [];
+      const { dispatcher } = await startDispatcher(
+        store,
+        async ({ body }) => {
+          arrived.push(body);
+          if (body !== "begin") await answer(body);
+          return answered(204);
+        },
+        {
+          endpoint: { maxInFlight, isOutside: true, circuit, ...(rate && { rate }) },
+          total,
+          shares: { [endpointClass]: 1 },
+        },
+      );
+      let keys = 0;
+      const queue = async (data: string, key = `k${keys++}`): Promise<Enqueued> => {
+        return dispatcher.enqueue({
+          ...endpointItem(data, "endpoint/ep_1"),
+          queue: { service: "endpoint/ep_1", tenant: "", key },
+        });
+      };
+      await queue("begin");
+      await eventually(async () => (await store.depths()).depths.length === 0);
+      expect([claimed.splice(0), arrived.splice(0)]).toEqual([["begin"], ["begin"]]);
+      // The worker is spare once the dispatcher has looked for other work.
+      await eventually(() => dispatcher.nextSpare() === undefined);
+      return { store, dispatcher, claimed, arrived, queue };
+    }
+
+    test("DISP-16: it is sent without a claim while a worker is spare", async () => {
+      const { store, claimed, arrived, queue } = await rig();
+      for (const data of ["1", "2", "3"]) expect(await queue(data)).toMatchObject({ kind: "stored", claimed: {} });
+      await eventually(async () => (await store.depths()).depths.length === 0);
+      expect([arrived, claimed]).toEqual([["1", "2", "3"], []]);
+    });
+
+    test("DISP-16: what follows on the same key is claimed after it", async () => {
+      const first = Promise.withResolvers<void>();
+      const { claimed, arrived, queue } = await rig({
+        answer: async (body) => (body === "1" ? first.promise : undefined),
+      });
+      await queue("1", "k");
+      expect(await queue("2", "k")).not.toHaveProperty("claimed");
+      expect(arrived).toEqual(["1"]);
+      first.resolve();
+      await eventually(() => arrived.length === 2);
+      expect([arrived, claimed]).toEqual([["1", "2"], ["2"]]);
+    });
+
+    test("EP-21: items on their way to the store count as requests to the endpoint", async () => {
+      const held = Promise.withResolvers<void>();
+      const { store, arrived, queue } = await rig({
+        maxInFlight: 2,
+        answer: async () => held.promise,
+      });
+      const queued = await Promise.all(["1", "2", "3", "4"].map(async (data) => queue(data)));
+      expect(queued.filter((each) => "claimed" in each)).toHaveLength(2);
+      await nextTurn();
+      expect(arrived).toEqual(["1", "2"]);
+      held.resolve();
+      await eventually(async () => (await store.depths()).depths.length === 0);
+      expect(arrived).toEqual(["1", "2", "3", "4"]);
+    });
+
+    test("EP-16: an endpoint that is only probed gets one item at a time", async () => {
+      const circuit = new Circuit({ bounds: { minFailures: 1, windowMs: 60_000, maxProbeMs: 30_000 } });
+      const { queue } = await rig({ circuit });
+      const about = { user: "", nowMs: performance.now() - 10_000 };
+      for (let n = 0; n < 3; n++) {
+        const attempt = circuit.begin(about.nowMs);
+        if (attempt) circuit.end(attempt, "failed", about);
+      }
+      // A probe is due.
+      expect([circuit.isSilent, circuit.waitMs(performance.now())]).toEqual([true, 0]);
+      const queued = await Promise.all(["1", "2", "3", "4", "5", "6"].map(async (data) => queue(data)));
+      expect(queued.filter((each) => "claimed" in each)).toHaveLength(1);
+    });
+
+    test("DISP-16: it does not overtake what waits for the endpoint, and workers that become free go to what is ready first", async () => {
+      const held = Promise.withResolvers<void>();
+      const { dispatcher, arrived, queue, store } = await rig({
+        total: 8,
+        answer: async (body) => (body.startsWith("held") ? held.promise : undefined),
+      });
+      // Three quarters of the workers do first attempts.
+      for (let n = 0; n < 6; n++) expect(await queue(`held-${n}`)).toHaveProperty("claimed");
+      expect(await queue("waiting")).not.toHaveProperty("claimed");
+      expect(await dispatcher.nextSpare()).toBe(false);
+      held.resolve();
+      await eventually(() => dispatcher.nextSpare() === undefined);
+      await queue("late");
+      await eventually(async () => (await store.depths()).depths.length === 0);
+      expect(arrived.slice(6)).toEqual(["waiting", "late"]);
+    });
+
+    test("DISP-16: nothing overtakes what became ready and is not claimed yet", async () => {
+      const { store, claimed, queue } = await rig();
+      const other = store.enqueue(endpointItem("other", "endpoint/ep_1"));
+      expect(await queue("late")).not.toHaveProperty("claimed");
+      await other;
+      await eventually(() => claimed.length === 2);
+      expect(claimed).toEqual(["other", "late"]);
+    });
+
+    test("DISP-16: workers that claims under way are to be given are not spare", async () => {
+      const { store, dispatcher, queue } = await rig({ total: 4 });
+      const reply = Promise.withResolvers<void>();
+      const asked = Promise.withResolvers<void>();
+      const claim = store.claim.bind(store);
+      store.claim = (requests) => {
+        asked.resolve();
+        return claim(requests).map(async (each) => {
+          await reply.promise;
+          return each;
+        });
+      };
+      for (const key of ["a", "b", "c"]) await store.enqueue(endpointItem(key, "endpoint/ep_2"));
+      await asked.promise;
+      expect(dispatcher.nextSpare()).toBeInstanceOf(Promise);
+      expect(await queue("late")).not.toHaveProperty("claimed");
+      reply.resolve();
+    });
+
+    test("DISP-16: items of other classes are claimed", async () => {
+      const { dispatcher } = await rig();
+      const item = { ...endpointItem("1", "endpoint/ep_1"), class: "messages" };
+      expect(await dispatcher.enqueue(item)).not.toHaveProperty("claimed");
+    });
+
+    test("EP-16: what is queued for an endpoint that took long to answer is claimed", async () => {
+      const began = performance.now();
+      let tookMs = 0;
+      vi.spyOn(performance, "now").mockImplementation(() => began + tookMs);
+      const { store, queue } = await rig({ answer: () => void (tookMs += 600) });
+      expect(await queue("slow")).toHaveProperty("claimed");
+      await eventually(async () => (await store.depths()).depths.length === 0);
+      expect(await queue("next")).not.toHaveProperty("claimed");
+    });
+
+    test("EP-21: items on their way to the store count for the rate of the endpoint", async () => {
+      const { queue } = await rig({ rate: { waitMs: () => 0, tokens: () => 2 } });
+      const queued = await Promise.all(["1", "2", "3", "4"].map(async (data) => queue(data)));
+      expect(queued.filter((each) => "claimed" in each)).toHaveLength(2);
+    });
+
+    test("QFAIL-2: an item is not sent where its lease ended while its process waited for the store", async () => {
+      const { store, arrived, queue } = await rig();
+      const enqueue = store.enqueue.bind(store);
+      const now = performance.now();
+      let frozenMs = 0;
+      vi.spyOn(performance, "now").mockImplementation(() => now + frozenMs);
+      store.enqueue = async (item) => {
+        const enqueued = await enqueue(item);
+        frozenMs += leaseMs + 1;
+        return enqueued;
+      };
+      const settle = vi.spyOn(store, "settle");
+      expect(await queue("1")).toHaveProperty("claimed");
+      expect(settle).toHaveBeenCalledWith(expect.anything(), { kind: "retry", done: 0, attempts: 0, delayMs: 0 });
+      expect(arrived).toEqual([]);
+    });
+
+    test("DISP-16: a process that does not work on endpoints has nothing to wait for", async () => {
+      const { dispatcher } = await startDispatcher(new MemoryQueueStore(), () => answered(204), {
+        shares: {},
+        only: [],
+      });
+      expect(dispatcher.nextSpare()).toBeUndefined();
+    });
+
+    test("DISP-16: one that waits for a worker hears of the next one that is spare", async () => {
+      const held = Promise.withResolvers<void>();
+      const { dispatcher, queue } = await rig({ total: 4, answer: async () => held.promise });
+      for (let n = 0; n < 3; n++) await queue(`held-${n}`);
+      const next = dispatcher.nextSpare();
+      held.resolve();
+      expect(await next).toBe(true);
+    });
+
+    test("DISP-16: an item that is not stored frees its worker", async () => {
+      const { store, dispatcher, arrived, queue } = await rig({ total: 4 });
+      const enqueue = vi
+        .spyOn(store, "enqueue")
+        .mockRejectedValue(new TidegateError("broker_unavailable", "it is away"));
+      for (let n = 0; n < 10; n++) await expect(queue("lost")).rejects.toThrow("it is away");
+      enqueue.mockRestore();
+      await eventually(() => dispatcher.nextSpare() === undefined);
+      expect(await queue("1")).toHaveProperty("claimed");
+      await eventually(() => arrived.includes("1"));
+    });
+
+    test("DISP-10: a dispatcher that stops delivers what was on its way to the store", async () => {
+      const { store, dispatcher, arrived, queue } = await rig();
+      const [asked, reply] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const enqueue = store.enqueue.bind(store);
+      store.enqueue = async (item) => {
+        const enqueued = await enqueue(item);
+        asked.resolve();
+        await reply.promise;
+        return enqueued;
+      };
+      const queued = queue("1");
+      await asked.promise;
+      const stopped = dispatcher.stop();
+      expect(await Promise.race([stopped.then(() => "stopped"), nextTurn("under way")])).toBe("under way");
+      reply.resolve();
+      await Promise.all([queued, stopped]);
+      expect(arrived).toEqual(["1"]);
+      expect((await store.depths()).depths).toEqual([]);
+      // From now on it only stores.
+      expect(await queue("2")).not.toHaveProperty("claimed");
+    });
   });
 
   test("QFAIL-9: a slot that never answers a claim delays no other slot, and the stop waits for it", async () => {

@@ -137,6 +137,70 @@ test("EP-15: no more than 4 MiB of an endpoint wait in queues, but for one item"
   expect(backlogs.take("ep_1", 1)).toBe(true);
 });
 
+describe("EP-25: what is queued waits for workers", () => {
+  const endpoints = Array.from({ length: 10 }, (_, n) =>
+    storedEndpoint({ endpoint: plainEndpoint({ id: `ep_${n}` }) }),
+  );
+  const adding = async (nextSpare: () => Promise<boolean> | undefined): Promise<number> => {
+    let queued = 0;
+    const queue = new ChangeQueue({
+      queues: {
+        enqueue: async () => {
+          queued++;
+          return { kind: "stored", sequence: "1" };
+        },
+      },
+      nextSpare,
+      ...{ backlogs: new Backlogs({ waitingOfSource: async () => 0 }), behind: new Behind(), stops },
+    });
+    await queue.add([{ slot: 0, before: "0-0", message: changeMessage(change(1)), endpoints }], isHeld);
+    return queued;
+  };
+
+  test("for each while one is spare soon", async () => {
+    let asked = 0;
+    expect(await adding(() => (++asked % 2 === 0 ? undefined : Promise.resolve(true)))).toBe(10);
+    expect(asked).toBe(10);
+  });
+
+  test("no more in this step once none was spare in time", async () => {
+    let asked = 0;
+    expect(await adding(async () => ++asked < 3)).toBe(10);
+    expect(asked).toBe(3);
+  });
+
+  test("for as long as the slot is held", async () => {
+    let holds = true;
+    const enqueue = vi.fn(async () => ({ kind: "stored" as const, sequence: "1" }));
+    const queue = new ChangeQueue({
+      queues: { enqueue },
+      nextSpare: async () => {
+        holds = false;
+        return true;
+      },
+      ...{ backlogs: new Backlogs({ waitingOfSource: async () => 0 }), behind: new Behind(), stops },
+    });
+    const added = queue.add([{ slot: 0, before: "0-0", message: changeMessage(change(1)), endpoints }], () => holds);
+    await expect(added).rejects.toThrow(LeaseEnded);
+    expect(enqueue).not.toHaveBeenCalled();
+  });
+
+  test("for no longer than 250 ms in one step", async () => {
+    let asked = 0;
+    const now = vi.spyOn(performance, "now").mockReturnValue(0);
+    try {
+      const queued = await adding(async () => {
+        now.mockReturnValue(++asked * 50);
+        return true;
+      });
+      expect(queued).toBe(10);
+    } finally {
+      now.mockRestore();
+    }
+    expect(asked).toBe(5);
+  });
+});
+
 test("EP-25: what is read for an endpoint that is behind leaves a tenth of its window to what comes in other slots", async () => {
   let waiting = 0;
   const backlogs = new Backlogs({ waitingOfSource: async () => waiting });

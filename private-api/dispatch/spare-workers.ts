@@ -1,0 +1,55 @@
+/**
+ * Workers for endpoints that nothing ready wants: what is queued now may be delivered at once, without a claim. Workers that become free
+ * belong to what is ready, and count as spare only once the dispatcher has chosen what to claim.
+ */
+
+/** For the next spare worker. */
+const maxWaitMs = 50;
+
+export class SpareWorkers {
+  #spare = 0;
+  /** Taken for items that are on their way to the store. */
+  #coming = 0;
+  #waiting: (() => void)[] = [];
+  #whenNoneComes: (() => void) | undefined;
+
+  /** @param spare free workers, without those that were asked to claim something */
+  set(spare: number): void {
+    this.#spare = spare;
+    if (spare <= 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const each of waiting) each();
+  }
+
+  get any(): boolean {
+    return this.#spare > 0;
+  }
+
+  /** For an item that is sent to the store. The caller calls {@link arrived} once it has the answer. */
+  take(): void {
+    this.#spare--;
+    this.#coming++;
+  }
+
+  arrived(): void {
+    if (--this.#coming === 0) this.#whenNoneComes?.();
+  }
+
+  /** @returns undefined: one is spare now; otherwise whether one was within {@link maxWaitMs} */
+  next(): Promise<boolean> | undefined {
+    if (this.any) return undefined;
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), maxWaitMs);
+      this.#waiting.push(() => {
+        clearTimeout(timer);
+        resolve(true);
+      });
+    });
+  }
+
+  /** Resolves once no item is on its way to the store. */
+  async settled(): Promise<void> {
+    if (this.#coming > 0) await new Promise<void>((resolve) => (this.#whenNoneComes = resolve));
+  }
+}
