@@ -18,7 +18,7 @@ import { type Change, placeBeforeAll, type SlotRead } from "../../shared/changes
 import { MemoryChangeLog } from "../../shared/changes/memory.ts";
 import type { StoredEndpoint } from "../../shared/endpoints/contract.ts";
 import { MemoryEndpointStore } from "../../shared/endpoints/memory.ts";
-import type { NewItem } from "../../shared/queues/contract.ts";
+import type { NewItem, QueueStore } from "../../shared/queues/contract.ts";
 import { slotCount, slotOf } from "../../shared/redis/slots.ts";
 import { TidegateError } from "../../shared/runtime/errors.ts";
 import { Circuit } from "../../shared/services/circuit.ts";
@@ -171,7 +171,7 @@ describe("EP-25: what is queued waits for workers", () => {
 
   test("for as long as the slot is held", async () => {
     let holds = true;
-    const enqueue = vi.fn(async () => ({ kind: "stored" as const, sequence: "1" }));
+    const enqueue = vi.fn<QueueStore["enqueue"]>(async () => ({ kind: "stored", sequence: "1" }));
     const queue = new ChangeQueue({
       queues: { enqueue },
       nextSpare: async () => {
