@@ -23,8 +23,8 @@ export interface ChangeLoad {
   /** Infinity: all at once. */
   readonly perSecond: number;
   readonly changes: number;
-  /** Each change goes to every endpoint, in place of one cohort of them. */
-  readonly toAll?: boolean;
+  /** Each change goes to every endpoint, or to none, in place of one cohort of them. */
+  readonly to?: "all" | "none";
   /** In place of the private API. */
   readonly publish?: (channel: string, change: object) => Promise<void>;
 }
@@ -151,12 +151,13 @@ export class EndpointBench {
     return cpuMsByRole(this.#deployment.processes).get("private-api") ?? 0;
   }
 
-  #deliveriesOf({ changes, toAll = false }: ChangeLoad, receivers: readonly number[]): number {
+  #deliveriesOf({ changes, to }: ChangeLoad, receivers: readonly number[]): number {
+    if (to === "none") return 0;
     const shareOf = (whole: number, cohort: number): number => Math.ceil((whole - cohort) / this.#cohorts);
     const cohorts = Array.from({ length: this.#cohorts }, (_, cohort) => cohort);
     return receivers
       .map((count) =>
-        toAll
+        to === "all"
           ? count * changes
           : cohorts.reduce((sum, cohort) => sum + shareOf(count, cohort) * shareOf(changes, cohort), 0),
       )
@@ -164,14 +165,15 @@ export class EndpointBench {
   }
 
   async #publish(name: string, load: ChangeLoad): Promise<void> {
-    const { perSecond, changes, toAll = false } = load;
+    const { perSecond, changes, to } = load;
     const call = async (_channel: string, change: object): Promise<unknown> =>
       callPrivateApi(this.#deployment, "POST", "/v1/publish", change);
     const send = load.publish ?? call;
-    const cohorts = toAll ? 1 : this.#cohorts;
+    const cohorts = to === undefined ? this.#cohorts : 1;
     const items = Array.from({ length: changes }, (_, index) => {
       const turn = Math.floor(index / cohorts);
-      const key = `${toAll ? "load:all:" : this.prefixOf(index)}${name}-${turn % this.#channels}`;
+      const prefix = to === undefined ? this.prefixOf(index) : `load:${to}:`;
+      const key = `${prefix}${name}-${turn % this.#channels}`;
       return { key, n: 1 + Math.floor(turn / this.#channels) };
     });
     const body = ({ key, n }: { key: string; n: number }): object => {

@@ -30,9 +30,14 @@ export class EndpointBursts {
     const burst = await this.#bench.measure(name, { perSecond: Infinity, changes: this.#changes });
     // Later ones would count those of the bare POSTs as well.
     this.#connections ||= Math.max(1, burst.connections);
+    const { apiCpuMs } = await this.#bench.measure(`${name}n`, {
+      perSecond: Infinity,
+      changes: this.#changes,
+      to: "none",
+    });
     const order = { urls: await this.#sink.urls(), atOnce: this.#connections };
     const bareMicros = await this.#bare.measure({ ...order, posts: Math.min(barePosts, burst.deliveries) });
-    return { ...burst, connections: this.#connections, bareMicros };
+    return { ...burst, connections: this.#connections, publishCpuMs: apiCpuMs, bareMicros };
   }
 
   async stop(): Promise<void> {

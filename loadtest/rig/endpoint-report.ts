@@ -12,6 +12,8 @@ const maxReadDifference = 0.1;
 const noise = 1.2;
 
 export interface Burst extends Phase {
+  /** CPU of the private API for as many changes that no endpoint wants. */
+  readonly publishCpuMs: number;
   /** CPU of a bare POST right after it. */
   readonly bareMicros: number;
 }
@@ -34,6 +36,11 @@ export interface MeasuredDeliveries {
 /** Neither waits: what waking up costs is in neither figure. */
 export function cpuRatioOf({ apiCpuMs, deliveries, bareMicros }: Burst): number {
   return microsOf(apiCpuMs, deliveries) / bareMicros;
+}
+
+/** Without what publishing costs. */
+export function deliveryRatioOf({ apiCpuMs, publishCpuMs, deliveries, bareMicros }: Burst): number {
+  return microsOf(apiCpuMs - publishCpuMs, deliveries) / bareMicros;
 }
 
 export function endpointReport(parameters: ScenarioReport["parameters"], measured: MeasuredDeliveries): ScenarioReport {

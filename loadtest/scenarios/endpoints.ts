@@ -96,7 +96,7 @@ async function measure(rig: {
   say("changes for all");
   const rateToAll = (perSecond * each) / endpoints;
   const changesToAll = Math.max(5, Math.round(rateToAll * seconds));
-  const toAll = await bench.measure("all", { perSecond: rateToAll, changes: changesToAll, toAll: true });
+  const toAll = await bench.measure("all", { perSecond: rateToAll, changes: changesToAll, to: "all" });
   const readForAll = await bench.measure("readforall", readLoad);
   say("one endpoint");
   await bench.remove("live", 1);
