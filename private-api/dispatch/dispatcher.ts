@@ -31,6 +31,8 @@ import type { Workers } from "./workers.ts";
 const sweepMs = leaseMs / 2;
 /** Most items of one queue that are claimed for a batch. */
 const maxBatch = 100;
+/** With this part of the workers busy with endpoints that do not answer soon, what is queued waits for none: claims leave it half of them. */
+const maxDoubtful = 1 / 4;
 /** For a service that gets no requests now. */
 const noOffer: Offer = { capacity: 0, share: Infinity, batch: 1 };
 
@@ -105,8 +107,8 @@ export class Dispatcher implements Service {
     if (!state) return this.#store.enqueue(item, after);
     const worker = this.#takeWorker({ class: item.class, attempt: "first" }, state);
     state.coming++;
-    this.#spare.take();
     const askedAt = performance.now();
+    this.#spare.take(askedAt);
     const ended = (claimed: Claimed | undefined): void => {
       state.coming--;
       if (claimed) void this.#deliver(claimed, { heldSince: askedAt, state, worker });
@@ -125,9 +127,12 @@ export class Dispatcher implements Service {
     );
   }
 
-  /** For what is queued for endpoints: see {@link SpareWorkers.next}. */
+  /** For what is queued for endpoints: see {@link SpareWorkers.next}. Undefined, too, where what is queued is claimed sooner. */
   nextSpare(): Promise<boolean> | undefined {
-    return this.#workers.count(endpointClass, "first") > 0 ? this.#spare.next() : undefined;
+    if (this.#spare.any) return undefined;
+    const workers = this.#workers.count(endpointClass, "first");
+    const doubtful = this.#services.doubtful("first", performance.now());
+    return doubtful < maxDoubtful * workers ? this.#spare.next() : undefined;
   }
 
   /** Of the endpoint, if it can take the item now. */
@@ -223,7 +228,8 @@ export class Dispatcher implements Service {
           if (ms > 0) waitMs = Math.min(waitMs, ms);
           return noOffer;
         }
-        const share = Math.max(1, Math.floor(state.share(now, othersWait) * this.#workers.count(name, attempt)));
+        const areWanted = othersWait || (name === endpointClass && this.#spare.areWanted(now));
+        const share = Math.max(1, Math.floor(state.share(now, areWanted) * this.#workers.count(name, attempt)));
         return { capacity, share, batch: Math.min(maxBatch, this.#services.maxBatch(service, state)) };
       },
       doubtful: (name, attempt) => (name === endpointClass ? this.#services.doubtful(attempt, now) : 0),

@@ -5,9 +5,12 @@
 
 /** For the next spare worker. */
 const maxWaitMs = 50;
+/** Since a worker was taken, others are expected to be taken soon. */
+const wantedForMs = 1_000;
 
 export class SpareWorkers {
   #spare = 0;
+  #takenAt = -Infinity;
   /** Taken for items that are on their way to the store. */
   #coming = 0;
   #waiting: (() => void)[] = [];
@@ -27,9 +30,15 @@ export class SpareWorkers {
   }
 
   /** For an item that is sent to the store. The caller calls {@link arrived} once it has the answer. */
-  take(): void {
+  take(nowMs: number): void {
     this.#spare--;
     this.#coming++;
+    this.#takenAt = nowMs;
+  }
+
+  /** Whether what is queued keeps taking workers. */
+  areWanted(nowMs: number): boolean {
+    return nowMs - this.#takenAt < wantedForMs;
   }
 
   arrived(): void {

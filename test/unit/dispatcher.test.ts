@@ -59,8 +59,8 @@ async function startDispatcher(
     maxInFlight?: number;
     isKnown?: () => boolean;
     rate?: KnownService["rate"];
-    /** In place of every service. */
-    endpoint?: KnownService;
+    /** In place of every service, or of each by its name. */
+    endpoint?: KnownService | ((name: string) => KnownService);
     onFirstAttempt?: (ageMs: number) => void;
     stopMs?: number;
     /** Classes of this process. */
@@ -74,7 +74,7 @@ async function startDispatcher(
     store,
     workers: new Workers({ total, classes: () => classes, ...(only && { only: new Set(only) }) }),
     service: (name) =>
-      endpoint ??
+      (typeof endpoint === "function" ? endpoint(name) : endpoint) ??
       (isKnown()
         ? { maxInFlight, maxBatch: policy.batch, circuit: circuits.of({ name, url: "" }), ...(rate && { rate }) }
         : undefined),
@@ -967,6 +967,85 @@ describe("dispatcher", () => {
         only: [],
       });
       expect(dispatcher.nextSpare()).toBeUndefined();
+    });
+
+    /** Endpoints of their own, `ep_slow…` of which take 600 ms by a clock that stands still otherwise. */
+    async function mixedRig(hold: Promise<void>): Promise<{
+      store: MemoryQueueStore;
+      dispatcher: Dispatcher;
+      arrived: string[];
+      answeredOnce: (service: string) => Promise<void>;
+    }> {
+      const began = performance.now();
+      let passedMs = 0;
+      vi.spyOn(performance, "now").mockImplementation(() => began + passedMs);
+      const store = new MemoryQueueStore();
+      const arrived: string[] = [];
+      const known = new Map<string, KnownService>();
+      const { dispatcher } = await startDispatcher(
+        store,
+        async ({ body }, service) => {
+          arrived.push(body);
+          if (body.startsWith("held")) await hold;
+          else if (service.startsWith("endpoint/ep_slow")) passedMs += 600;
+          return answered(204);
+        },
+        {
+          endpoint: (name) => {
+            const service = known.get(name) ?? { maxInFlight: 16, isOutside: true, circuit: new Circuit() };
+            known.set(name, service);
+            return service;
+          },
+          ...{ total: 8, shares: { [endpointClass]: 1 } },
+        },
+      );
+      const answeredOnce = async (service: string): Promise<void> => {
+        await store.enqueue(endpointItem(`begin ${service}`, service));
+        await eventually(async () => (await store.depths()).depths.length === 0);
+        await eventually(() => dispatcher.nextSpare() === undefined);
+      };
+      return { store, dispatcher, arrived, answeredOnce };
+    }
+
+    test("EP-16: slow endpoints get half of the workers while others take them without a claim", async () => {
+      for (const [direct, most] of [
+        [true, 3],
+        [false, 5],
+      ] as const) {
+        const held = Promise.withResolvers<void>();
+        const { store, dispatcher, arrived, answeredOnce } = await mixedRig(held.promise);
+        await answeredOnce("endpoint/ep_quick");
+        await answeredOnce("endpoint/ep_slow");
+        if (direct) {
+          expect(await dispatcher.enqueue(endpointItem("direct", "endpoint/ep_quick"))).toHaveProperty("claimed");
+        }
+        const at = arrived.length;
+        for (let n = 0; n < 8; n++) await store.enqueue(endpointItem(`held ${n}`, "endpoint/ep_slow"));
+        await eventually(() => arrived.length - at >= most);
+        for (let turn = 0; turn < 5; turn++) await nextTurn();
+        expect(arrived.length - at).toBe(most);
+        held.resolve();
+        await dispatcher.stop();
+        vi.restoreAllMocks();
+      }
+    });
+
+    test("EP-25: nobody waits for a worker while a quarter of them are busy with endpoints that are not known to be quick", async () => {
+      for (const fresh of [1, 2]) {
+        const held = Promise.withResolvers<void>();
+        const { store, dispatcher, arrived, answeredOnce } = await mixedRig(held.promise);
+        await answeredOnce("endpoint/ep_quick");
+        // Each gets one request until it has answered.
+        for (let n = 0; n < fresh; n++) await store.enqueue(endpointItem(`held ${n}`, `endpoint/ep_fresh${n}`));
+        await eventually(() => arrived.length === 1 + fresh);
+        for (let n = 0; n < 6 - fresh; n++)
+          await dispatcher.enqueue(endpointItem(`held quick ${n}`, "endpoint/ep_quick"));
+        const waits = dispatcher.nextSpare() !== undefined;
+        expect(waits).toBe(fresh < 6 / 4);
+        held.resolve();
+        await dispatcher.stop();
+        vi.restoreAllMocks();
+      }
     });
 
     test("DISP-16: one that waits for a worker hears of the next one that is spare", async () => {
