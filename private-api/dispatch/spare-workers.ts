@@ -13,16 +13,13 @@ export class SpareWorkers {
   #takenAt = -Infinity;
   /** Taken for items that are on their way to the store. */
   #coming = 0;
-  #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
   #whenNoneComes: (() => void) | undefined;
 
   /** @param spare free workers, without those that were asked to claim something */
   set(spare: number): void {
     this.#spare = spare;
-    if (spare <= 0) return;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const each of waiting) each();
+    if (spare > 0) for (const each of this.#waiting) each();
   }
 
   get any(): boolean {
@@ -49,11 +46,14 @@ export class SpareWorkers {
   next(): Promise<boolean> | undefined {
     if (this.any) return undefined;
     return new Promise((resolve) => {
-      const timer = setTimeout(() => resolve(false), maxWaitMs);
-      this.#waiting.push(() => {
+      const end = (isSpare: boolean): void => {
         clearTimeout(timer);
-        resolve(true);
-      });
+        this.#waiting.delete(wake);
+        resolve(isSpare);
+      };
+      const wake = (): void => end(true);
+      const timer = setTimeout(() => end(false), maxWaitMs);
+      this.#waiting.add(wake);
     });
   }
 

@@ -8,7 +8,7 @@ import { brokerUnavailable } from "../redis/unavailable.ts";
 import { scriptKeys } from "./keys.ts";
 
 /**
- * What the script takes for one entry. One text, because the client and Redis take a third of a microsecond for each argument.
+ * What the script takes for one entry. One text, because the client takes a quarter of a microsecond for each argument.
  * @param contentAt which of the call's contents the entry has, from 1 on; 0: it has none
  * @returns undefined: there is nothing to send any more
  */
