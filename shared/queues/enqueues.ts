@@ -11,7 +11,7 @@ import {
   type NewItem,
   type QueueName,
 } from "./contract.ts";
-import { type ItemContent, keyText, paddedNumber, tenantText } from "./keys.ts";
+import { type ItemContent, keyText, leaseOfStored, paddedNumber, tenantText } from "./keys.ts";
 import { SlotBatches } from "./slot-batches.ts";
 import { placesOf, type QueuePlaces } from "./tenant-places.ts";
 
@@ -244,22 +244,7 @@ function toEnqueued(item: Storing, slot: number, reply = ""): Enqueued {
   const timeAt = reply.indexOf(":", fenceAt) + 1;
   const sequence = reply.slice(0, fenceAt - 1);
   const fence = reply.slice(fenceAt, timeAt - 1);
-  const { queue, class: name, source, content, text } = item;
-  const first = { sequence: paddedNumber(sequence), class: name, head: content.head, data: content.data };
-  const claimed: Claimed = {
-    lease: {
-      slot,
-      // As claim.lua has it.
-      text: `${fence} ${name} 1 ${sequence} ${source ?? ""}  0 0 ${text}`,
-      queue,
-      class: name,
-      fence: paddedNumber(fence),
-      items: 1,
-    },
-    attempts: 0,
-    previous: undefined,
-    claimedAt: Number(reply.slice(timeAt)),
-    items: [source === undefined ? first : { ...first, source }],
-  };
+  const { first, ...leased } = leaseOfStored({ ...item, slot }, { sequence, fence });
+  const claimed: Claimed = { ...leased, claimedAt: Number(reply.slice(timeAt)), items: [first] };
   return { kind: "stored", sequence: first.sequence, claimed };
 }

@@ -162,6 +162,28 @@ export function parseLease(
   };
 }
 
+/** Of an item that was leased as it was stored: see enqueue.lua. @param item.text of its queue */
+export function leaseOfStored(
+  item: {
+    slot: number;
+    queue: QueueName;
+    text: string;
+    class: string;
+    source: string | undefined;
+    content: ItemContent;
+  },
+  { sequence, fence }: { sequence: string; fence: string },
+): Pick<Claimed, "lease" | "attempts" | "previous"> & { first: QueuedItem } {
+  const { slot, queue, class: name, source = "", content } = item;
+  const text = `${fence} ${name} 1 ${sequence} ${source}  0 0 ${item.text}`;
+  return {
+    lease: { slot, text, queue, class: name, fence: paddedNumber(fence), items: 1 },
+    attempts: 0,
+    previous: undefined,
+    first: itemOf({ sequence, class: name, source }, content),
+  };
+}
+
 const numberDigits = 20;
 
 /** Sequences and fencing tokens, so that they can be compared as text. */
