@@ -148,7 +148,7 @@ export class ClaimedIds {
     /** The queue that had claimed the id and has not stored it, or "". */
     let abandonedBy = "";
     for (let claims = 0; claims < maxClaims; claims++) {
-      const text = `\n${queue}\n${abandonedBy}\n${dedupeId}`;
+      const text = `${queue}\n${abandonedBy}\n${dedupeId}`;
       const claimed = await this.#batches.add(slotOf(dedupeId), () => text, text.length);
       if (claimed === "" || claimed === undefined) return true;
       if (claimed === "stored" || (await this.#wasStored(parseQueue(claimed), dedupeId))) return false;
