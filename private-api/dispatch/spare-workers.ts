@@ -42,9 +42,8 @@ export class SpareWorkers {
     if (--this.#coming === 0) this.#whenNoneComes?.();
   }
 
-  /** @returns undefined: one is spare now; otherwise whether one was within {@link maxWaitMs} */
-  next(): Promise<boolean> | undefined {
-    if (this.any) return undefined;
+  /** Call it where none is spare. @returns whether one was within {@link maxWaitMs} */
+  next(): Promise<boolean> {
     return new Promise((resolve) => {
       const end = (isSpare: boolean): void => {
         clearTimeout(timer);
